@@ -1,0 +1,140 @@
+package state_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	"shoal/internal/taskstate"
+	"shoal/raftstore/state"
+	"shoal/raftstore/state/statetest"
+)
+
+var update = flag.Bool("update", false, "write fixtures of a format that has none yet")
+
+// Fixtures are never rewritten: they are what earlier versions have on disk. A
+// new format gets a directory of its own, made with -update.
+func fixture(t *testing.T, path string, write func() []byte) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) && *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		data = write()
+		err = os.WriteFile(path, data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func goldenUpdates() [][]state.Change {
+	cluster := &state.Cluster{
+		Tokens:   state.Tokens{Worker: state.Token{Generation: 1, Hash: []byte{1}}, Manager: state.Token{Generation: 2, Hash: []byte{2}}},
+		RootCert: []byte("cert"), RootKey: []byte("key"), GossipKeys: [][]byte{{3, 4}}, FeatureLevel: 1,
+	}
+	cluster.ID, cluster.Spec.Name = "cluster1", "default"
+	node := statetest.Node("n1", statetest.Manager, statetest.Label("zone", "a"))
+	node.Addr, node.GossipAddr, node.Boot = "10.0.0.1:2377", "10.0.0.1:7946", "boot1"
+	service, revision := statetest.Service("web", 2)
+	service.RegistryAuth, service.PreviousRevision = "auth", 0
+	service.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStatePaused, Message: "update paused"}
+	task := statetest.Task("t1", "web", 1, "n1")
+	task.StartAfter = time.Unix(100, 5).UTC()
+	task.Restarts = state.Restarts{Count: 3, Recent: []time.Time{time.Unix(99, 0).UTC()}, Quick: 2}
+	task.Status = taskstate.Status{State: taskstate.Failed, At: time.Unix(98, 0).UTC(), Message: "started", Err: "task: non-zero exit (1)", ContainerID: "c1", PID: 7, ExitCode: 1, Ports: []swarm.PortConfig{{TargetPort: 80, PublishedPort: 30000}}}
+	task.GenericResources = []swarm.GenericResource{{NamedResourceSpec: &swarm.NamedGenericResource{Kind: "gpu", Value: "0"}}}
+	network, secret, config, volume := &state.Network{}, &state.Secret{}, &state.Config{}, &state.Volume{}
+	network.ID, network.Spec.Name = "net1", "front"
+	secret.ID, secret.Spec.Name, secret.Spec.Data = "sec1", "password", []byte("x")
+	config.ID, config.Spec.Name, config.Spec.Data = "con1", "nginx.conf", []byte("y")
+	volume.Name = "data"
+	return [][]state.Change{
+		{state.Put(cluster), state.Put(node)},
+		{state.Put(service), state.Put(revision), state.Put(task)},
+		{state.Put(network), state.Put(secret), state.Put(config), state.Put(volume)},
+		{state.Put(&state.Request{ID: "r1", Status: 201, Body: []byte(`{"ID":"web"}`)}), state.Delete(state.KindTask, "gone")},
+	}
+}
+
+func TestEveryVersionOfEntryIsRead(t *testing.T) {
+	fixture(t, "testdata/entries/v1/all.json", func() []byte {
+		data, err := entry(newDB(t), time.Unix(1_700_000_000, 0), goldenUpdates()...).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	})
+	paths, err := filepath.Glob("testdata/entries/v*/*.json")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no fixtures: %v", err)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := state.DecodeEntry(data)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		db := newDB(t)
+		if err := db.Apply(e); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		checkHash(t, path, db)
+	}
+}
+
+func TestEveryVersionOfSnapshotIsRead(t *testing.T) {
+	fixture(t, "testdata/snapshots/v1/all.snapshot", func() []byte {
+		db := newDB(t)
+		if err := db.Apply(entry(db, time.Unix(1_700_000_000, 0), goldenUpdates()...)); err != nil {
+			t.Fatal(err)
+		}
+		var buf bytes.Buffer
+		if err := db.View().WriteSnapshot(&buf); err != nil {
+			t.Fatal(err)
+		}
+		return buf.Bytes()
+	})
+	paths, err := filepath.Glob("testdata/snapshots/v*/*.snapshot")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no fixtures: %v", err)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := newDB(t)
+		if err := db.Restore(bytes.NewReader(data)); err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		checkHash(t, path, db)
+	}
+}
+
+// checkHash compares the state with the hash that the fixture was recorded
+// with: reading without an error is not enough, nothing may be lost.
+func checkHash(t *testing.T, path string, db *state.DB) {
+	t.Helper()
+	got, err := db.View().Hash()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fixture(t, path+".hash", func() []byte { return []byte(got + "\n") })
+	if got != strings.TrimSpace(string(want)) {
+		t.Errorf("%s: state hash %s, recorded %s", path, got, want)
+	}
+}
