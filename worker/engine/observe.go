@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/go-connections/nat"
+)
+
+func observe(got container.InspectResponse) (*Container, error) {
+	if got.ContainerJSONBase == nil || got.State == nil || got.Config == nil {
+		return nil, fmt.Errorf("inspect container: answer without state: %w", errdefs.ErrInternal)
+	}
+	c := &Container{
+		Summary: Summary{
+			ID: got.ID, Name: strings.TrimPrefix(got.Name, "/"), Labels: got.Config.Labels,
+			State: stateOf(got.State.Status),
+		},
+		PID: got.State.Pid, ExitCode: got.State.ExitCode, OOMKilled: got.State.OOMKilled, Err: got.State.Error,
+	}
+	if got.State.Health != nil && c.State == Running {
+		c.Health = healthOf(got.State.Health.Status)
+	}
+	if got.NetworkSettings != nil {
+		c.Ports = boundPorts(got.NetworkSettings.Ports)
+	}
+	return c, nil
+}
+
+func summarize(c container.Summary) Summary {
+	s := Summary{ID: c.ID, Labels: c.Labels, State: stateOf(c.State)}
+	if len(c.Names) > 0 {
+		s.Name = strings.TrimPrefix(c.Names[0], "/")
+	}
+	// A list tells the health only in the text that people read.
+	switch {
+	case s.State != Running:
+	case strings.HasSuffix(c.Status, "(health: starting)"):
+		s.Health = Starting
+	case strings.HasSuffix(c.Status, "(unhealthy)"):
+		s.Health = Unhealthy
+	case strings.HasSuffix(c.Status, "(healthy)"):
+		s.Health = Healthy
+	}
+	return s
+}
+
+func stateOf(s container.ContainerState) State {
+	switch s {
+	case container.StateCreated:
+		return Created
+	case container.StateRunning, container.StatePaused, container.StateRestarting:
+		return Running
+	case container.StateRemoving, container.StateDead:
+		return Removing
+	default:
+		return Exited
+	}
+}
+
+func healthOf(s container.HealthStatus) Health {
+	switch s {
+	case container.Starting:
+		return Starting
+	case container.Healthy:
+		return Healthy
+	case container.Unhealthy:
+		return Unhealthy
+	default:
+		return NoHealth
+	}
+}
+
+// boundPorts returns each bound port once: a dual-stack host binds it twice.
+func boundPorts(m nat.PortMap) []swarm.PortConfig {
+	var ports []swarm.PortConfig
+	for port, bindings := range m {
+		for _, b := range bindings {
+			p := swarm.PortConfig{
+				Protocol: swarm.PortConfigProtocol(port.Proto()), TargetPort: uint32(port.Int()),
+				PublishedPort: parsePort(b.HostPort), PublishMode: swarm.PortConfigPublishModeHost,
+			}
+			if p.PublishedPort != 0 && !slices.Contains(ports, p) {
+				ports = append(ports, p)
+			}
+		}
+	}
+	slices.SortFunc(ports, func(a, b swarm.PortConfig) int {
+		if a.TargetPort != b.TargetPort {
+			return int(a.TargetPort) - int(b.TargetPort)
+		}
+		if a.Protocol != b.Protocol {
+			return strings.Compare(string(a.Protocol), string(b.Protocol))
+		}
+		return int(a.PublishedPort) - int(b.PublishedPort)
+	})
+	return ports
+}
