@@ -149,7 +149,8 @@ func (l *Lab) directions() []cut {
 }
 
 // applyCuts replaces the switch's table in one transaction, so no packet
-// passes in between. The hosts' own tables are not touched.
+// passes in between. The hosts' own tables are not touched. ARP passes always:
+// without it a cut in one direction becomes one in both after a minute.
 func (l *Lab) applyCuts(ctx context.Context) error {
 	var b strings.Builder
 	b.WriteString("table bridge lab\ndelete table bridge lab\ntable bridge lab {\n\tset cuts {\n\t\ttype ifname . ifname\n")
@@ -161,7 +162,7 @@ func (l *Lab) applyCuts(ctx context.Context) error {
 		slices.Sort(pairs)
 		fmt.Fprintf(&b, "\t\telements = { %s }\n", strings.Join(pairs, ", "))
 	}
-	b.WriteString("\t}\n\tchain forward {\n\t\ttype filter hook forward priority 0;\n\t\tiifname . oifname @cuts drop\n\t}\n}\n")
+	b.WriteString("\t}\n\tchain forward {\n\t\ttype filter hook forward priority 0;\n\t\tether type arp accept\n\t\tiifname . oifname @cuts drop\n\t}\n}\n")
 	_, err := l.inSwitch(ctx, b.String(), "nft", "-f", "-")
 	return err
 }

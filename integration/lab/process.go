@@ -131,8 +131,10 @@ func (p *Process) notRunning() error {
 }
 
 // Log is the last n bytes of the process's output.
-func (p *Process) Log(n int) string {
-	b, err := os.ReadFile(p.LogPath())
+func (p *Process) Log(n int) string { return tail(p.LogPath(), n) }
+
+func tail(path string, n int) string {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}

@@ -134,7 +134,8 @@ func (l *Lab) leakedProcesses() []string {
 	var leaks []string
 	for _, dir := range procs {
 		pid, _ := strconv.Atoi(filepath.Base(dir))
-		if ours[namespace(pid, "pid")] || ours[namespace(pid, "net")] {
+		netNS := namespace(pid, "net") // "" for a zombie, which only waits for its parent
+		if netNS != "" && (ours[netNS] || ours[namespace(pid, "pid")]) {
 			cmdline, _ := os.ReadFile(dir + "/cmdline")
 			leaks = append(leaks, fmt.Sprintf("process %d %q", pid, strings.ReplaceAll(string(cmdline), "\x00", " ")))
 		}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -138,10 +139,23 @@ func namespace(pid int, kind string) string {
 	return s
 }
 
+// killWithChildren ends nsenter and the program it waits for.
+func killWithChildren(p *os.Process) error {
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", p.Pid, p.Pid))
+	for child := range strings.FieldsSeq(string(children)) {
+		if pid, err := strconv.Atoi(child); err == nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	return p.Kill()
+}
+
 // command runs argv and returns what it printed to standard output; its
 // error holds the standard error.
 func command(ctx context.Context, stdin string, argv ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Cancel = func() error { return killWithChildren(cmd.Process) }
+	cmd.WaitDelay = time.Second // for grandchildren that hold the output open
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if stdin != "" {
