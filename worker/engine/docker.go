@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -187,9 +188,19 @@ func kind(err error) error {
 		errors.Is(err, context.DeadlineExceeded), errors.As(err, &network):
 		return fmt.Errorf("%w: %w", errdefs.ErrUnavailable, err)
 	default:
-		return err
+		return said{err}
 	}
 }
+
+// said is an error that an engine sent, without the client's "Error response
+// from daemon: ": it ends up in the status of a task.
+type said struct{ error }
+
+func (s said) Error() string {
+	return strings.TrimPrefix(s.error.Error(), "Error response from daemon: ")
+}
+
+func (s said) Unwrap() error { return s.error }
 
 func parsePort(s string) uint32 {
 	n, err := strconv.ParseUint(s, 10, 16)

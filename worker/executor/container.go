@@ -34,7 +34,7 @@ func containerSpec(t assignment.Task, clusterID string, n Node, apiVersion strin
 		return engine.Spec{}, err
 	}
 	if c, err = scopeOf(t, n).expandSpec(c); err != nil {
-		return engine.Spec{}, fmt.Errorf("%w: %w", errdefs.ErrInvalidArgument, err)
+		return engine.Spec{}, err
 	}
 	if err := checkMounts(c.Mounts); err != nil {
 		return engine.Spec{}, err
@@ -58,24 +58,22 @@ func containerSpec(t assignment.Task, clusterID string, n Node, apiVersion strin
 // checkTask returns the container spec of a task that this worker can run.
 func checkTask(t assignment.Task) (*swarm.ContainerSpec, error) {
 	if t.Spec == nil {
-		return nil, fmt.Errorf("task %s came without the spec of revision %d: %w", t.ID, t.Revision, errdefs.ErrInvalidArgument)
+		return nil, refused("task %s came without the spec of revision %d", t.ID, t.Revision)
 	}
 	spec := t.Spec.Task
 	if spec.Runtime != "" && spec.Runtime != swarm.RuntimeContainer || spec.ContainerSpec == nil {
-		return nil, fmt.Errorf("runtime %q: this node runs containers only: %w", spec.Runtime, errdefs.ErrFailedPrecondition)
+		return nil, refused("runtime %q: this node runs containers only", spec.Runtime)
 	}
 	c := spec.ContainerSpec
 	if c.Image == "" {
-		return nil, fmt.Errorf("dockerexec: image required: %w", errdefs.ErrInvalidArgument)
+		return nil, errdefs.ErrInvalidArgument.WithMessage("dockerexec: image required")
 	}
-	for field, n := range map[string]int{"Secrets": len(c.Secrets), "Configs": len(c.Configs)} {
-		if n > 0 {
-			return nil, fmt.Errorf("ContainerSpec.%s is not available on this node: %w", field, errdefs.ErrFailedPrecondition)
-		}
+	if len(c.Secrets) > 0 || len(c.Configs) > 0 {
+		return nil, refused("Secrets and Configs are not available on this node")
 	}
 	for _, network := range spec.Networks {
 		if len(spec.Networks) > 1 || !predefined(network.Target) {
-			return nil, fmt.Errorf("network %s is not available on this node: %w", network.Target, errdefs.ErrFailedPrecondition)
+			return nil, refused("network %s is not available on this node", network.Target)
 		}
 	}
 	return c, nil

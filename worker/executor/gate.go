@@ -56,8 +56,7 @@ func bind(asks func(*mount.BindOptions) bool) func(*swarm.ContainerSpec) bool {
 func checkVersion(c *swarm.ContainerSpec, version string) error {
 	for _, g := range gates() {
 		if g.asks(c) && versions.LessThan(version, g.version) {
-			return fmt.Errorf("%s needs engine API %s or later, this node's engine has %s: %w",
-				g.field, g.version, version, errdefs.ErrFailedPrecondition)
+			return refused("%s needs engine API %s or later, this node's engine has %s", g.field, g.version, version)
 		}
 	}
 	return nil
@@ -87,7 +86,7 @@ func checkMounts(mounts []mount.Mount) error {
 				return invalid("%s source, source must not be empty", m.Type)
 			}
 		case mount.TypeCluster:
-			return fmt.Errorf("mount %s: cluster volumes are not available on this node: %w", m.Target, errdefs.ErrFailedPrecondition)
+			return refused("mount %s: cluster volumes are not available on this node", m.Target)
 		default:
 			return invalid("mount type: %s", m.Type)
 		}
@@ -95,6 +94,12 @@ func checkMounts(mounts []mount.Mount) error {
 	return nil
 }
 
+// invalid and refused make errors whose text people read in a task's status:
+// it does not name the kind.
 func invalid(format string, args ...any) error {
-	return fmt.Errorf("invalid "+format+": %w", append(args, errdefs.ErrInvalidArgument)...)
+	return errdefs.ErrInvalidArgument.WithMessage("invalid " + fmt.Sprintf(format, args...))
+}
+
+func refused(format string, args ...any) error {
+	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(format, args...))
 }

@@ -55,11 +55,11 @@ func (s scope) expand(text string) (string, error) {
 	}
 	tmpl, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"join": join}).Parse(text)
 	if err != nil {
-		return "", fmt.Errorf("expand %q: %w", text, err)
+		return "", fmt.Errorf("template %q: %w", text, err)
 	}
 	var b strings.Builder
 	if err := tmpl.Execute(&b, s); err != nil {
-		return "", fmt.Errorf("expand %q: %w", text, err)
+		return "", fmt.Errorf("template %q: %w", text, err)
 	}
 	return b.String(), nil
 }
@@ -96,7 +96,7 @@ type expander struct {
 func (e *expander) text(field, text string) string {
 	out, err := e.expand(text)
 	if err != nil && e.err == nil {
-		e.err = fmt.Errorf("%s: %w", field, err)
+		e.err = invalid("%s: %v", field, err)
 	}
 	return out
 }
