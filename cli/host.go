@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/docker/docker/client"
+)
+
+// defaultHost is the socket of the daemon on this machine.
+const defaultHost = "unix:///run/shoal/shoal.sock"
+
+// host says which daemon to speak to.
+type host struct {
+	addr            string
+	ca, cert, key   string
+	fromEnvironment bool
+}
+
+func (s *shell) globalFlags() *flags {
+	f := &flags{}
+	f.text(&s.host.addr, "host,H", "Daemon to speak to: unix://PATH, or tcp://HOST:PORT with the three TLS flags; also SHOAL_HOST").def(defaultHost)
+	f.text(&s.host.ca, "tlscacert", "Trust certificates signed by the CA in this file")
+	f.text(&s.host.cert, "tlscert", "Client certificate file")
+	f.text(&s.host.key, "tlskey", "Client key file")
+	return f
+}
+
+// resolve fills in the environment and the default, and refuses what cannot be
+// an address.
+func (h host) resolve(getenv func(string) string) (host, error) {
+	name := "--host"
+	if h.addr == "" {
+		h.addr = getenv("SHOAL_HOST")
+		name = "SHOAL_HOST"
+	}
+	if h.addr == "" {
+		h.addr = defaultHost
+	}
+	const allowed = `must be unix:///PATH or tcp://HOST:PORT`
+	u, err := url.Parse(h.addr)
+	if err != nil {
+		return h, hostError(name, h.addr, allowed)
+	}
+	anyTLS := h.ca != "" || h.cert != "" || h.key != ""
+	switch u.Scheme {
+	case "unix":
+		if !strings.HasPrefix(h.addr, "unix:///") || u.Path == "/" {
+			return h, hostError(name, h.addr, allowed)
+		}
+		if anyTLS {
+			return h, errors.New("--tlscacert, --tlscert and --tlskey are for tcp:// hosts; this one is " + h.addr)
+		}
+	case "tcp":
+		if u.Hostname() == "" || u.Port() == "" || (u.Path != "" && u.Path != "/") {
+			return h, hostError(name, h.addr, allowed)
+		}
+		if h.ca == "" || h.cert == "" || h.key == "" {
+			return h, errors.New("a tcp:// host needs all of --tlscacert, --tlscert and --tlskey")
+		}
+		for flag, path := range map[string]string{"tlscacert": h.ca, "tlscert": h.cert, "tlskey": h.key} {
+			if _, err := os.Stat(path); err != nil {
+				return h, badFlag(flag, path, "must be a readable file: %v", err)
+			}
+		}
+	default:
+		return h, hostError(name, h.addr, allowed)
+	}
+	return h, nil
+}
+
+func hostError(name, given, allowed string) error {
+	return &exitError{code: codeFlag, err: fmt.Errorf("invalid argument %q for %q flag: %s", given, "-H, "+name, allowed)}
+}
+
+// socket is the path of a unix host, "" for others.
+func (h host) socket() string {
+	path, _ := strings.CutPrefix(h.addr, "unix://")
+	if path == h.addr {
+		return ""
+	}
+	return path
+}
+
+// conn is a connection to the daemon's API.
+type conn struct {
+	api  *client.Client
+	base string // for requests beside Docker's API
+}
+
+// connect makes the client on first use; it sends nothing yet.
+func (s *shell) connect() (*client.Client, error) {
+	if s.conn != nil {
+		return s.conn.api, nil
+	}
+	h, err := s.host.resolve(s.getenv)
+	if err != nil {
+		return nil, err
+	}
+	opts := []client.Opt{client.WithHost(h.addr), client.WithAPIVersionNegotiation(), client.WithUserAgent("shoal/" + s.version)}
+	base := "http://shoal"
+	if h.socket() == "" {
+		opts = append(opts, client.WithTLSClientConfig(h.ca, h.cert, h.key))
+		base = "https://" + strings.TrimPrefix(h.addr, "tcp://")
+	}
+	api, err := client.NewClientWithOpts(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", h.addr, err)
+	}
+	s.conn = &conn{api: api, base: base}
+	return api, nil
+}
+
+// getJSON asks for something that Docker's API does not have.
+func (s *shell) getJSON(ctx context.Context, path string, into any) error {
+	api, err := s.connect()
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.conn.base+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := api.HTTPClient().Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return client.ErrorConnectionFailed(api.DaemonHost())
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20)) // 4 MiB: far above any answer
+	if err != nil {
+		return fmt.Errorf("read the answer of %s: %w", path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return daemonError(resp.StatusCode, body)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("decode the answer of %s: %w", path, err)
+	}
+	return nil
+}
+
+func daemonError(status int, body []byte) error {
+	var m struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(body, &m) == nil && m.Message != "" {
+		return fmt.Errorf("Error response from daemon: %s", m.Message) //nolint:revive,staticcheck // Docker's words
+	}
+	return fmt.Errorf("Error response from daemon: %s", http.StatusText(status)) //nolint:revive,staticcheck // Docker's words
+}

@@ -1,0 +1,16 @@
+package cli
+
+// tree is every command of shoal.
+func (s *shell) tree() *command {
+	root := &command{
+		name:  "shoal",
+		short: "A container cluster that speaks Docker",
+		flags: s.globalFlags(),
+		commands: []*command{
+			s.initCommand(), s.joinCommand(), s.leaveCommand(), s.joinTokenCommand(),
+			s.nodeCommand(), s.serviceCommand(), s.whyCommand(),
+			s.daemonCommand(), s.versionCommand(), s.completionCommand(),
+		},
+	}
+	return root.link()
+}

@@ -1,0 +1,61 @@
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+)
+
+// Config is what a node needs to run. Zero values take the default named.
+type Config struct {
+	StateDir      string // /var/lib/shoal
+	Socket        string // /run/shoal/shoal.sock
+	Engine        string // unix:///var/run/docker.sock
+	ListenAddr    string // 0.0.0.0:2377
+	AdvertiseAddr string // chosen from the interfaces
+	GossipPort    int    // 7946
+	MetricsAddr   string // none
+	Version       string
+	Log           *slog.Logger // slog.Default()
+}
+
+// withDefaults fills in what is missing and refuses what cannot work.
+func (c Config) withDefaults() (Config, error) {
+	c.StateDir = cmp.Or(c.StateDir, "/var/lib/shoal")
+	c.Socket = cmp.Or(c.Socket, "/run/shoal/shoal.sock")
+	c.Engine = cmp.Or(c.Engine, "unix:///var/run/docker.sock")
+	c.GossipPort = cmp.Or(c.GossipPort, 7946)
+	c.Version = cmp.Or(c.Version, "dev")
+	c.Log = cmp.Or(c.Log, slog.Default())
+	if path, ok := strings.CutPrefix(c.Engine, "unix://"); !ok || !filepath.IsAbs(path) {
+		return c, fmt.Errorf("engine %q: want unix:// and the absolute path of the Docker Engine's socket: %w", c.Engine, errdefs.ErrInvalidArgument)
+	}
+	if c.GossipPort < 1 || c.GossipPort > 65535 {
+		return c, fmt.Errorf("gossip port %d: want 1 to 65535: %w", c.GossipPort, errdefs.ErrInvalidArgument)
+	}
+	return c, nil
+}
+
+func (c Config) engineSocket() string { return strings.TrimPrefix(c.Engine, "unix://") }
+
+// Places below StateDir.
+func (c Config) certDir() string   { return filepath.Join(c.StateDir, "certificates") }
+func (c Config) raftDir() string   { return filepath.Join(c.StateDir, "raft") }
+func (c Config) workerDir() string { return filepath.Join(c.StateDir, "worker") }
+func (c Config) record() string    { return filepath.Join(c.StateDir, "node.json") }
+func (c Config) dataKey() string   { return filepath.Join(c.StateDir, "data.key") }
+
+// wipe forgets the cluster that this node was in. The lock stays.
+func (c Config) wipe() error {
+	for _, path := range []string{c.record(), c.raftDir(), c.workerDir(), c.certDir(), c.dataKey()} {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove cluster state: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,33 @@
+// Command shoal is a container cluster that speaks Docker: daemon and command
+// line in one program.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"shoal/cli"
+	"shoal/internal/node"
+)
+
+// version is set by the build: -ldflags "-X main.version=…".
+var version = "dev" //nolint:gochecknoglobals // the linker sets it
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal kills at once
+	return cli.Run(ctx, cli.Config{Args: os.Args[1:], Version: version, Daemon: runNode})
+}
+
+// runNode is where the daemon begins.
+func runNode(context.Context, node.Config) error {
+	return errors.New("the daemon is not part of this build yet")
+}
