@@ -1,0 +1,51 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"shoal/internal/taskstate"
+	"shoal/raftstore/state"
+	"shoal/raftstore/state/statetest"
+)
+
+// benchmarkSchedule places tasks of 100 services on nodes: what is measured is
+// deciding and writing the decisions to the state, in updates of maxChanges.
+func benchmarkSchedule(b *testing.B, nodes, tasks int) {
+	var objs []state.Object
+	for i := range nodes {
+		objs = append(objs, statetest.Node(fmt.Sprintf("node%05d", i)))
+	}
+	for i := range 100 {
+		objs = append(objs, service(fmt.Sprintf("service%02d", i))...)
+	}
+	for i := range tasks {
+		id := fmt.Sprintf("service%02d", i%100)
+		objs = append(objs, statetest.Task(fmt.Sprintf("task%07d", i), id, i/100+1, "", statetest.Observed(taskstate.Pending)))
+	}
+	for b.Loop() {
+		b.StopTimer()
+		store := statetest.New()
+		for chunk := range slices.Chunk(objs, 1000) {
+			store.Put(chunk...)
+		}
+		b.StartTimer()
+		set := newNodeSet()
+		set.sync(store.View(), time.Now())
+		decisions := plan(set, time.Now())
+		for chunk := range slices.Chunk(decisions, maxChanges) {
+			store.Apply(commit(store.View(), chunk)...)
+		}
+		b.StopTimer()
+		if len(decisions) != tasks {
+			b.Fatalf("%d decisions for %d tasks", len(decisions), tasks)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(tasks)*float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+}
+
+func BenchmarkSchedule100kTasks1kNodes(b *testing.B)  { benchmarkSchedule(b, 1_000, 100_000) }
+func BenchmarkSchedule100kTasks10kNodes(b *testing.B) { benchmarkSchedule(b, 10_000, 100_000) }
