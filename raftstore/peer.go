@@ -1,0 +1,32 @@
+package raftstore
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// contact is what the leader knows of another manager.
+type contact struct {
+	last  time.Time
+	index uint64 // the last entry of its log
+}
+
+// peerTable holds the contacts of this manager, as far as it leads.
+type peerTable struct {
+	mu   sync.Mutex
+	byID map[raft.ServerID]contact
+}
+
+func (p *peerTable) saw(id raft.ServerID, index uint64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.byID[id] = contact{now, index}
+}
+
+func (p *peerTable) get(id raft.ServerID) contact {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.byID[id]
+}
