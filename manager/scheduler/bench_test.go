@@ -25,6 +25,7 @@ func benchmarkSchedule(b *testing.B, nodes, tasks int) {
 		id := fmt.Sprintf("service%02d", i%100)
 		objs = append(objs, statetest.Task(fmt.Sprintf("task%07d", i), id, i/100+1, "", statetest.Observed(taskstate.Pending)))
 	}
+	var deciding time.Duration
 	for b.Loop() {
 		b.StopTimer()
 		store := statetest.New()
@@ -32,9 +33,11 @@ func benchmarkSchedule(b *testing.B, nodes, tasks int) {
 			store.Put(chunk...)
 		}
 		b.StartTimer()
+		started := time.Now()
 		set := newNodeSet()
 		set.sync(store.View(), time.Now())
 		decisions := plan(set, time.Now())
+		deciding += time.Since(started)
 		for chunk := range slices.Chunk(decisions, maxChanges) {
 			store.Apply(commit(store.View(), chunk)...)
 		}
@@ -44,6 +47,7 @@ func benchmarkSchedule(b *testing.B, nodes, tasks int) {
 		}
 		b.StartTimer()
 	}
+	b.ReportMetric(deciding.Seconds()/float64(b.N), "s-deciding/op")
 	b.ReportMetric(float64(tasks)*float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
 }
 
