@@ -17,6 +17,9 @@ import (
 // Path is where a manager serves sessions.
 const Path = "/session"
 
+// Version is the version of the protocol that this code speaks.
+const Version = 1
+
 // Task is one task that this worker must work on, with all it needs to know.
 type Task struct {
 	ID          string `json:"id"`
@@ -59,20 +62,25 @@ type Up struct {
 	Hello *Hello `json:"hello,omitempty"` // first line only
 	// Description replaces the node's description when it has changed.
 	Description *swarm.NodeDescription `json:"description,omitempty"`
-	// Statuses is one batch; Seq numbers batches from 1 within a session.
+	// Statuses is one batch; Seq numbers batches from 1 within a session. The
+	// next batch is sent when the last one was acknowledged.
 	Statuses []StatusUpdate `json:"statuses,omitempty"`
 	Seq      uint64         `json:"seq,omitempty"`
 }
 
 // Hello opens a session.
 type Hello struct {
-	Version     int                   `json:"version"` // of this protocol, 1
+	Version     int                   `json:"version"` // of the protocol: Version
 	Description swarm.NodeDescription `json:"description"`
 	// Boot is drawn anew by each start of the daemon: two live boots with one
 	// node id are a cloned identity.
 	Boot string `json:"boot"`
+	// Addr is host:port of the node's cluster listener. Without a host the
+	// manager takes the address that the connection comes from.
+	Addr string `json:"addr,omitempty"`
 	// Index is the state index up to which the worker has its assignments, and
-	// Managed the ids of the tasks that it holds. 0: send everything.
+	// Managed the ids of the tasks that it holds. 0: send everything. A manager
+	// whose replica is behind Index refuses the session.
 	Index   uint64   `json:"index"`
 	Managed []string `json:"managed,omitempty"`
 }
@@ -82,7 +90,7 @@ type Down struct {
 	Welcome *Welcome `json:"welcome,omitempty"` // first line only
 	// Full says that Tasks is the whole set: forget every other task.
 	Full   bool     `json:"full,omitempty"`
-	Index  uint64   `json:"index,omitempty"` // assignments are complete up to here
+	Index  uint64   `json:"index,omitempty"` // assignments are complete up to here; also on heartbeats
 	Specs  []Spec   `json:"specs,omitempty"`
 	Tasks  []Task   `json:"tasks,omitempty"`  // new or changed
 	Remove []string `json:"remove,omitempty"` // task ids no longer assigned
