@@ -76,6 +76,8 @@ type Node struct {
 	Addr       string `json:",omitempty"` // host:port of its cluster listener
 	GossipAddr string `json:",omitempty"` // host:port of its gossip listener
 	Boot       string `json:",omitempty"` // drawn by each start of its daemon
+	// DownSince is when Status.State became down; zero in every other state.
+	DownSince time.Time `json:",omitzero"`
 }
 
 // Service is what the user asked for. Spec is that of Revision.
