@@ -1,0 +1,275 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"shoal/raftstore/state"
+	"shoal/worker/assignment"
+)
+
+// Why a session ends.
+var (
+	errStopping = fmt.Errorf("manager is stopping: %w", errdefs.ErrUnavailable)
+	errReplaced = errors.New("the node has opened another session")
+	errRemoved  = errors.New("the node was removed from the cluster")
+	errFenced   = fmt.Errorf("manager does not reach the leader: %w", errdefs.ErrUnavailable)
+	errSilent   = errors.New("the worker is silent")
+)
+
+// hub knows the sessions of this manager and leaves in each one's mail what a
+// change of the state means for it. Its work is proportional to the change.
+type hub struct {
+	mu       sync.Mutex
+	serving  bool
+	view     *state.View   // what the sessions' mail is complete up to
+	moved    chan struct{} // closed when view moves on
+	managers []assignment.Manager
+	keys     [][]byte
+	sessions map[string]*session // by node
+	alive    []Alive             // scratch
+}
+
+// mail is what a session has to tell its worker.
+type mail struct {
+	tasks    delta
+	full     bool // tasks of the whole view instead
+	managers bool
+	keys     bool
+	role     bool
+	ack      uint64
+}
+
+func newHub() *hub {
+	return &hub{sessions: map[string]*session{}, moved: make(chan struct{})}
+}
+
+func (h *hub) open(v *state.View) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.serving = true
+	h.view, h.managers, h.keys = v, managersOf(v), keysOf(v)
+}
+
+// close ends all sessions and takes no more.
+func (h *hub) close(cause error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.serving = false
+	for _, s := range h.sessions {
+		s.end(cause)
+	}
+}
+
+// shed ends all sessions for now.
+func (h *hub) shed(cause error) (ended int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.sessions {
+		s.end(cause)
+	}
+	return len(h.sessions)
+}
+
+func (h *hub) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.sessions)
+}
+
+// advance moves on to v and tells the sessions concerned.
+func (h *hub) advance(v *state.View) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v == h.view {
+		return
+	}
+	events, ok := v.Since(h.view.Index())
+	h.view = v
+	close(h.moved)
+	h.moved = make(chan struct{})
+	if !ok {
+		h.startOverLocked()
+		return
+	}
+	n := newsOf(events)
+	for nodeID, d := range n.deltas {
+		if s := h.sessions[nodeID]; s != nil {
+			s.mail.merge(d)
+			s.wakeUp()
+		}
+	}
+	for nodeID, node := range n.nodes {
+		h.nodeLocked(nodeID, node)
+	}
+	if n.cluster {
+		h.clusterLocked()
+	}
+}
+
+// startOverLocked is for a view whose way here is not known.
+func (h *hub) startOverLocked() {
+	for nodeID, s := range h.sessions {
+		s.mail.tasks, s.mail.full = nil, true
+		s.wakeUp()
+		h.nodeLocked(nodeID, h.view.Node(nodeID))
+	}
+	h.clusterLocked()
+}
+
+func (h *hub) nodeLocked(nodeID string, n *state.Node) {
+	s := h.sessions[nodeID]
+	if s == nil {
+		return
+	}
+	if n == nil {
+		s.end(errRemoved)
+		return
+	}
+	if n.Spec.Role != s.desired {
+		s.desired, s.mail.role = n.Spec.Role, true
+		s.wakeUp()
+	}
+}
+
+func (h *hub) clusterLocked() {
+	managers, keys := managersOf(h.view), keysOf(h.view)
+	newManagers := !slices.Equal(managers, h.managers)
+	newKeys := !sameKeys(keys, h.keys)
+	h.managers, h.keys = managers, keys
+	if !newManagers && !newKeys {
+		return
+	}
+	for _, s := range h.sessions {
+		s.mail.managers = s.mail.managers || newManagers
+		s.mail.keys = s.mail.keys || newKeys
+		s.wakeUp()
+	}
+}
+
+func (m *mail) merge(d delta) {
+	if m.full {
+		return // the view will tell
+	}
+	if m.tasks == nil {
+		m.tasks = delta{}
+	}
+	for id, t := range d {
+		m.tasks[id] = t
+	}
+}
+
+// attach registers a session once this replica knows its node and is no
+// older than what the worker has seen, and puts into its mail what the worker
+// lacks. A session of the same node is replaced.
+func (h *hub) attach(ctx context.Context, s *session) error {
+	for {
+		h.mu.Lock()
+		if !h.serving {
+			h.mu.Unlock()
+			return errStopping
+		}
+		n := h.view.Node(s.nodeID)
+		if n != nil && h.view.Index() >= s.hello.Index {
+			h.registerLocked(s, n)
+			h.mu.Unlock()
+			return nil
+		}
+		moved := h.moved
+		h.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("manager's state lags behind: %w", errdefs.ErrUnavailable)
+		}
+	}
+}
+
+func (h *hub) registerLocked(s *session, n *state.Node) {
+	if old := h.sessions[s.nodeID]; old != nil {
+		old.end(errReplaced)
+	}
+	h.sessions[s.nodeID] = s
+	s.desired = n.Spec.Role
+	s.mail = mail{managers: true, keys: true, role: true, full: s.hello.Index == 0}
+	if !s.mail.full {
+		s.mail.tasks = resume(h.view, s.nodeID, s.hello.Index, s.hello.Managed)
+	}
+}
+
+// detach forgets a session; it reports false if it had been replaced.
+func (h *hub) detach(s *session) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.sessions[s.nodeID] != s {
+		return false
+	}
+	delete(h.sessions, s.nodeID)
+	return true
+}
+
+// ack tells a worker that its statuses are committed up to seq.
+func (h *hub) ack(s *session, seq uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.mail.ack = max(s.mail.ack, seq)
+	s.wakeUp()
+}
+
+// refuse ends the sessions that the leader does not want.
+func (h *hub) refuse(refused []Refusal) (ended []Refusal) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range refused {
+		if s := h.sessions[r.NodeID]; s != nil && s.hello.Boot == r.Boot {
+			s.end(refusedError(r))
+			ended = append(ended, r)
+		}
+	}
+	return ended
+}
+
+// signs returns the newest sign of life of every session. The slice is valid
+// until the next call.
+func (h *hub) signs(now time.Time) []Alive {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.alive = h.alive[:0]
+	for _, s := range h.sessions {
+		h.alive = append(h.alive, Alive{NodeID: s.nodeID, Boot: s.hello.Boot, Age: max(0, now.Sub(s.lastHeard()))})
+	}
+	return h.alive
+}
+
+// take empties a session's mail into the next line. The specs that the line
+// carries are marked in s.sent, which only the session's writer touches.
+func (h *hub) take(s *session) assignment.Down {
+	h.mu.Lock()
+	m, v := s.mail, h.view
+	s.mail = mail{}
+	var line assignment.Down
+	if m.managers {
+		line.Managers = h.managers
+	}
+	if m.keys {
+		line.GossipKeys = h.keys
+	}
+	if m.role && string(s.desired) != s.role {
+		line.Role = s.desired
+	}
+	h.mu.Unlock()
+	line.Ack = m.ack
+	line.Index = v.Index()
+	line.Full = m.full
+	if m.full {
+		m.tasks = resume(v, s.nodeID, 0, nil)
+	}
+	m.tasks.write(v, &line, s.sent)
+	return line
+}

@@ -1,0 +1,420 @@
+package dispatcher_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+	"go.uber.org/goleak"
+
+	"shoal/internal/taskstate"
+	"shoal/manager/dispatcher"
+	"shoal/raftstore/state"
+	"shoal/raftstore/state/statetest"
+	"shoal/worker/assignment"
+	"shoal/worker/session"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lab is managers and workers on one state, over connections in memory. All
+// of it lives in one synctest bubble.
+type lab struct {
+	t        testing.TB
+	store    *statetest.Store
+	net      *network
+	managers map[string]*manager
+	workers  []*worker
+	dead     sync.Map // node id: gossip calls it dead
+
+	mu     sync.Mutex
+	leader *manager
+}
+
+func newLab(t testing.TB, managers int, objs ...state.Object) *lab {
+	l := &lab{t: t, store: statetest.New(objs...), net: &network{listeners: map[string]*listener{}, cut: map[string]bool{}}, managers: map[string]*manager{}}
+	for i := range managers {
+		l.startManager(fmt.Sprintf("m%d", i+1))
+	}
+	l.lead("m1")
+	return l
+}
+
+// close ends everything, so that the bubble can end.
+func (l *lab) close() {
+	for _, w := range l.workers {
+		w.stop()
+	}
+	for id := range l.managers {
+		l.kill(id)
+	}
+}
+
+// testLog is shown for failed tests and with -v.
+func testLog(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type manager struct {
+	id     string
+	d      *dispatcher.Dispatcher
+	server *http.Server
+	cancel context.CancelFunc
+	resign context.CancelFunc
+	wg     sync.WaitGroup
+	term   sync.WaitGroup
+}
+
+func (l *lab) startManager(id string) {
+	m := &manager{id: id}
+	d, err := dispatcher.New(dispatcher.Config{
+		NodeID: id, Store: l.store, Log: testLog(l.t),
+		// The connection's remote address names the node: see network.dial.
+		Identity: func(r *http.Request) (string, string, bool) {
+			host, _, err := net.SplitHostPort(r.RemoteAddr)
+			return host, "worker", err == nil && host != "nobody"
+		},
+		Forward: func(ctx context.Context, b dispatcher.Batch) (dispatcher.Answer, error) {
+			leader := l.leading()
+			if leader == nil {
+				return dispatcher.Answer{}, errors.New("no leader")
+			}
+			if l.net.isCut(id) || l.net.isCut(leader.id) {
+				<-ctx.Done()
+				return dispatcher.Answer{}, ctx.Err()
+			}
+			return leader.d.Report(ctx, b)
+		},
+		Presence: func(nodeID string) bool { _, dead := l.dead.Load(nodeID); return dead },
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	m.d = d
+	m.server = &http.Server{Handler: d, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Second}
+	m.server.Protocols.SetUnencryptedHTTP2(true)
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	listener := l.net.listen(id)
+	m.wg.Go(func() { _ = m.server.Serve(listener) })
+	m.wg.Go(func() { _ = d.Serve(ctx) })
+	l.managers[id] = m
+}
+
+// kill ends a manager at once: its connections break.
+func (l *lab) kill(id string) {
+	m := l.managers[id]
+	delete(l.managers, id)
+	if l.leading() == m {
+		l.lead("")
+	}
+	l.net.remove(id)
+	_ = m.server.Close()
+	m.cancel()
+	m.wg.Wait()
+}
+
+func (l *lab) leading() *manager {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leader
+}
+
+// lead makes a manager the leader, "" nobody.
+func (l *lab) lead(id string) {
+	l.mu.Lock()
+	old := l.leader
+	l.leader = nil
+	l.mu.Unlock()
+	if old != nil {
+		old.resign()
+		old.term.Wait()
+	}
+	if id == "" {
+		return
+	}
+	m := l.managers[id]
+	ctx, cancel := context.WithCancel(context.Background())
+	m.resign = cancel
+	m.term.Go(func() { _ = m.d.Run(ctx) })
+	synctest.Wait()
+	l.mu.Lock()
+	l.leader = m
+	l.mu.Unlock()
+}
+
+// worker is a node whose executor only keeps the set of its tasks.
+type worker struct {
+	*session.Session
+	node   string
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	opens  atomic.Int32
+	fulls  atomic.Int32
+
+	mu      sync.Mutex
+	index   uint64
+	tasks   map[string]assignment.Task
+	noSpec  int
+	keys    [][]byte
+	roles   []swarm.NodeRole
+	refused error
+}
+
+// start starts a daemon on a node; it holds what last held, if not nil.
+func (l *lab) start(node, boot string, last *worker) *worker {
+	w := &worker{node: node, tasks: map[string]assignment.Task{}}
+	if last != nil {
+		w.index, w.tasks = last.index, maps.Clone(last.tasks)
+	}
+	s, err := session.New(session.Config{
+		NodeID: node, Boot: boot, Addr: ":2377", Log: slog.New(slog.DiscardHandler),
+		Managers: l.addrs,
+		Dial:     func(ctx context.Context, addr string) (net.Conn, error) { return l.net.dial(ctx, node, addr) },
+		Describe: func(context.Context) (swarm.NodeDescription, error) { return swarm.NodeDescription{Hostname: node}, nil },
+		Held:     w.held, Apply: w.apply,
+		OnGossipKeys: func(k [][]byte) { w.mu.Lock(); w.keys = k; w.mu.Unlock() },
+		OnRole:       func(r swarm.NodeRole) { w.mu.Lock(); w.roles = append(w.roles, r); w.mu.Unlock() },
+		OnRefused:    func(err error) { w.mu.Lock(); w.refused = err; w.mu.Unlock() },
+		OnSession: func(open bool) {
+			if open {
+				w.opens.Add(1)
+			}
+		},
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	w.Session = s
+	ctx, cancel := context.WithCancel(context.Background())
+	w.cancel = cancel
+	w.wg.Go(func() { _ = s.Run(ctx) })
+	l.workers = append(l.workers, w)
+	return w
+}
+
+func (w *worker) stop() {
+	w.cancel()
+	w.wg.Wait()
+}
+
+func (l *lab) addrs() (list []assignment.Manager) {
+	for _, id := range []string{"m1", "m2", "m3"} {
+		list = append(list, assignment.Manager{NodeID: id, Addr: id + ":2377"})
+	}
+	return list
+}
+
+func (w *worker) held() (uint64, []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.index, slices.Collect(maps.Keys(w.tasks))
+}
+
+func (w *worker) apply(d assignment.Down) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d.Full {
+		w.fulls.Add(1)
+		clear(w.tasks)
+	}
+	for _, t := range d.Tasks {
+		if t.Spec == nil {
+			w.noSpec++
+		}
+		w.tasks[t.ID] = t
+	}
+	for _, id := range d.Remove {
+		delete(w.tasks, id)
+	}
+	w.index = max(w.index, d.Index)
+	return nil
+}
+
+// has returns the worker's tasks as "id desired".
+func (w *worker) has() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := []string{}
+	for id, t := range w.tasks {
+		list = append(list, id+" "+t.Desired.String())
+	}
+	slices.Sort(list)
+	return list
+}
+
+// wants returns what the state wants of a node, in the form of has.
+func (l *lab) wants(node string) []string {
+	list := []string{}
+	for t := range l.store.View().TasksOfNode(node) {
+		if t.Status.State >= taskstate.Assigned && t.Status.State < taskstate.Orphaned {
+			list = append(list, t.ID+" "+t.Desired.String())
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (l *lab) checkSet(w *worker) {
+	l.t.Helper()
+	if got, want := w.has(), l.wants(w.node); !slices.Equal(got, want) {
+		l.t.Errorf("worker %s has %v, want %v", w.node, got, want)
+	}
+}
+
+func (l *lab) checkNode(id string, want swarm.NodeState) {
+	l.t.Helper()
+	if got := l.store.View().Node(id).Status; got.State != want {
+		l.t.Errorf("node %s is %s (%s), want %s", id, got.State, got.Message, want)
+	}
+}
+
+// settle lets d pass and everything come to rest.
+func settle(d time.Duration) {
+	time.Sleep(d) // virtual time
+	synctest.Wait()
+}
+
+// network is connections in memory between nodes that can be cut. What was
+// open during a cut stays dead, which is the worst that TCP may do.
+type network struct {
+	mu        sync.Mutex
+	listeners map[string]*listener
+	cut       map[string]bool
+	links     []*link
+	ports     int
+}
+
+func (n *network) isCut(node string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cut[node]
+}
+
+func (n *network) setCut(node string, cut bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[node] = cut
+	for _, l := range n.links {
+		if cut && (l.from == node || l.to == node) {
+			l.dead.Store(true)
+		}
+	}
+}
+
+func (n *network) listen(node string) *listener {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := &listener{accept: make(chan net.Conn), closed: make(chan struct{})}
+	n.listeners[node] = l
+	return l
+}
+
+func (n *network) remove(node string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.listeners, node)
+}
+
+func (n *network) dial(ctx context.Context, from, addr string) (net.Conn, error) {
+	to, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	l, cut := n.listeners[to], n.cut[from] || n.cut[to]
+	n.mu.Unlock()
+	if cut {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if l == nil {
+		return nil, errors.New("connection refused")
+	}
+	near, a := net.Pipe()
+	b, far := net.Pipe()
+	n.mu.Lock()
+	n.ports++
+	k := &link{from: from, to: to}
+	n.links = append(n.links, k)
+	remote := named{far, addrOf(fmt.Sprintf("%s:%d", from, n.ports))}
+	n.mu.Unlock()
+	select {
+	case l.accept <- remote:
+	case <-l.closed:
+		return nil, errors.New("connection refused")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	go k.pump(a, b)
+	go k.pump(b, a)
+	return near, nil
+}
+
+type link struct {
+	from, to string
+	dead     atomic.Bool
+}
+
+// pump carries bytes one way until its end is closed. A dead link swallows
+// them, and the news of the end.
+func (k *link) pump(from, to net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if !k.dead.Load() && n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				_ = from.Close()
+				return
+			}
+		}
+		if err != nil {
+			if !k.dead.Load() {
+				_ = to.Close()
+			}
+			return
+		}
+	}
+}
+
+type listener struct {
+	accept chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.accept:
+		return c, nil
+	case <-l.closed:
+		return nil, io.EOF
+	}
+}
+
+func (l *listener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *listener) Addr() net.Addr { return addrOf("listener") }
+
+type addrOf string
+
+func (addrOf) Network() string  { return "memory" }
+func (a addrOf) String() string { return string(a) }
+
+type named struct {
+	net.Conn
+	remote net.Addr
+}
+
+func (n named) RemoteAddr() net.Addr { return n.remote }

@@ -1,0 +1,33 @@
+package dispatcher
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	statuses prometheus.Counter
+	refused  prometheus.Counter
+	downs    prometheus.Counter
+	brake    prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer, sessions func() int) (*metrics, error) {
+	m := &metrics{
+		statuses: prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_statuses_total", Help: "Task statuses taken from workers and committed."}),
+		refused:  prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_refused_total", Help: "Sessions refused."}),
+		downs:    prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_nodes_down_total", Help: "Nodes declared down by this manager."}),
+		brake:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "shoal_dispatcher_brake", Help: "1 while too many nodes have vanished at once for any to be declared down."}),
+	}
+	if r == nil {
+		return m, nil
+	}
+	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "shoal_dispatcher_sessions", Help: "Worker sessions that this manager holds."},
+		func() float64 { return float64(sessions()) })
+	var errs []error
+	for _, c := range []prometheus.Collector{m.statuses, m.refused, m.downs, m.brake, gauge} {
+		errs = append(errs, r.Register(c))
+	}
+	return m, errors.Join(errs...)
+}

@@ -1,0 +1,406 @@
+package dispatcher_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/swarm"
+
+	"shoal/internal/taskstate"
+	"shoal/raftstore/state"
+	"shoal/raftstore/state/statetest"
+)
+
+// scenario runs f in a bubble with three managers, the first of which leads,
+// and the nodes n1 to n5.
+func scenario(t *testing.T, f func(t *testing.T, l *lab), objs ...state.Object) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		service, revision := statetest.Service("web", 3, func(s *swarm.ServiceSpec) {
+			s.Labels = map[string]string{"tier": "front"}
+			s.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{
+				{TargetPort: 80, PublishedPort: 80, PublishMode: swarm.PortConfigPublishModeIngress},
+				{TargetPort: 81, PublishedPort: 81, PublishMode: swarm.PortConfigPublishModeHost},
+			}}
+		})
+		revision.RegistryAuth = "secret"
+		all := []state.Object{service, revision, &state.Cluster{GossipKeys: [][]byte{[]byte("k1")}}}
+		for i := range 5 {
+			all = append(all, statetest.Node(fmt.Sprintf("n%d", i+1), unheard))
+		}
+		l := newLab(t, 3, append(all, objs...)...)
+		f(t, l)
+		l.close()
+		settle(time.Minute)
+	})
+}
+
+// unheard is a node that has joined and has not had a session yet.
+func unheard(n *state.Node) { n.Status = swarm.NodeStatus{State: swarm.NodeStateUnknown} }
+
+func task(id, node string, options ...func(*state.Task)) *state.Task {
+	return statetest.Task(id, "web", 1, node, append([]func(*state.Task){statetest.Observed(taskstate.Assigned)}, options...)...)
+}
+
+func TestSessionDeliversAssignmentsAndChanges(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(time.Second)
+		l.checkSet(w)
+		l.checkNode("n1", swarm.NodeStateReady)
+		n := l.store.View().Node("n1")
+		if n.Boot != "b1" || n.Description.Hostname != "n1" {
+			t.Errorf("node is %+v", n)
+		}
+		got := w.tasks["a"]
+		if got.Spec == nil || got.Spec.RegistryAuth != "secret" || got.ServiceName != "web" || got.Spec.ServiceLabels["tier"] != "front" ||
+			len(got.Spec.HostPorts) != 1 || got.Spec.HostPorts[0].TargetPort != 81 || got.Spec.Task.ContainerSpec.Image != "web:1" {
+			t.Errorf("task a came as %+v with %+v", got, got.Spec)
+		}
+		l.store.Put(task("c", "n1"))
+		l.store.Put(task("d", "n2"))
+		l.store.Put(task("a", "n1", statetest.Desired(taskstate.Shutdown)))
+		l.store.Apply(state.Delete(state.KindTask, "b"))
+		settle(50 * time.Millisecond)
+		l.checkSet(w)
+		if w.noSpec > 0 || w.fulls.Load() != 1 || w.opens.Load() != 1 || string(w.keys[0]) != "k1" {
+			t.Errorf("%d tasks without spec, %d full lines, %d sessions, keys %q", w.noSpec, w.fulls.Load(), w.opens.Load(), w.keys)
+		}
+	}, task("a", "n1"), task("b", "n1"), task("x", "n1", statetest.Observed(taskstate.Pending)), task("o", "n1", statetest.Observed(taskstate.Orphaned)))
+}
+
+func TestRestartResumesWithDifference(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(time.Second)
+		w.stop()
+		l.store.Apply(state.Delete(state.KindTask, "b"))
+		l.store.Put(task("c", "n1"))
+		l.store.Put(task("d", "n1"))
+		l.store.Apply(state.Delete(state.KindTask, "d"))
+		again := l.start("n1", "b2", w)
+		settle(time.Second)
+		l.checkSet(again)
+		if again.fulls.Load() != 0 || again.opens.Load() != 1 {
+			t.Errorf("%d full lines, %d sessions", again.fulls.Load(), again.opens.Load())
+		}
+		if boot := l.store.View().Node("n1").Boot; boot != "b2" {
+			t.Errorf("boot is %q", boot)
+		}
+		settle(time.Minute)
+		l.checkNode("n1", swarm.NodeStateReady)
+	}, task("a", "n1"), task("b", "n1"))
+}
+
+func TestLeaderChangeDisturbsNoWorker(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		var ws []*worker
+		for i := range 5 {
+			ws = append(ws, l.start(fmt.Sprintf("n%d", i+1), "b", nil))
+		}
+		settle(time.Second)
+		updates := l.store.Updates()
+		for i := range 20 {
+			l.lead("")
+			settle(1500 * time.Millisecond) // an election
+			l.lead(fmt.Sprintf("m%d", i%3+1))
+			settle(time.Duration(i) * 700 * time.Millisecond)
+		}
+		for _, w := range ws {
+			l.checkNode(w.node, swarm.NodeStateReady)
+			if n := w.opens.Load(); n != 1 {
+				t.Errorf("%s opened %d sessions", w.node, n)
+			}
+		}
+		if n := l.store.Updates() - updates; n != 0 {
+			t.Errorf("%d updates for leader changes alone", n)
+		}
+		// A loss is still found.
+		ws[0].stop()
+		settle(9 * time.Second)
+		l.checkNode("n1", swarm.NodeStateDown)
+	})
+}
+
+func TestManagerKilled(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		var ws []*worker
+		for i := range 5 {
+			ws = append(ws, l.start(fmt.Sprintf("n%d", i+1), "b", nil))
+		}
+		settle(time.Second)
+		l.kill("m1") // leader
+		settle(time.Second)
+		l.lead("m2")
+		settle(2500 * time.Millisecond)
+		l.store.Put(task("a", "n1"), task("b", "n2"), task("c", "n3"), task("d", "n4"), task("e", "n5"))
+		settle(20 * time.Millisecond)
+		for _, w := range ws {
+			l.checkSet(w)
+		}
+		for range 30 {
+			settle(time.Second)
+			for _, w := range ws {
+				l.checkNode(w.node, swarm.NodeStateReady)
+			}
+		}
+	})
+}
+
+func TestShortCutMovesNothing(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		ws := []*worker{l.start("n1", "b1", nil), l.start("n2", "b2", nil)}
+		settle(1300 * time.Millisecond)
+		l.net.setCut("n1", true)
+		l.dead.Store("n1", true) // gossip is quick to give up
+		for range 50 {
+			settle(100 * time.Millisecond)
+			l.checkNode("n1", swarm.NodeStateReady)
+		}
+		l.net.setCut("n1", false)
+		l.store.Put(task("a", "n1"))
+		settle(time.Second)
+		l.checkSet(ws[0]) // back within a second
+		settle(10 * time.Second)
+		l.checkNode("n1", swarm.NodeStateReady)
+		if n := ws[0].opens.Load(); n != 2 {
+			t.Errorf("%d sessions", n)
+		}
+	})
+}
+
+func TestLossIsFoundInTime(t *testing.T) {
+	for _, gossip := range []bool{true, false} {
+		t.Run(fmt.Sprintf("dead by gossip %v", gossip), func(t *testing.T) {
+			scenario(t, func(t *testing.T, l *lab) {
+				l.start("n1", "b1", nil)
+				l.start("n2", "b2", nil)
+				settle(1300 * time.Millisecond)
+				l.net.setCut("n1", true)
+				if gossip {
+					l.dead.Store("n1", true)
+				}
+				began := time.Now()
+				for l.store.View().Node("n1").Status.State == swarm.NodeStateReady && time.Since(began) < time.Minute {
+					settle(10 * time.Millisecond)
+				}
+				took := time.Since(began)
+				if lowest := 6 * time.Second; took < lowest || took > 8300*time.Millisecond || gossip && took > 7300*time.Millisecond {
+					t.Errorf("down after %v", took)
+				}
+				l.checkNode("n2", swarm.NodeStateReady)
+				l.net.setCut("n1", false)
+				settle(3 * time.Second)
+				l.checkNode("n1", swarm.NodeStateReady)
+				if n := l.store.View().Node("n1"); !n.DownSince.IsZero() || n.Status.Message != "" {
+					t.Errorf("after return: %+v", n)
+				}
+			})
+		})
+	}
+}
+
+func TestManagerWithoutLeaderShedsItsWorkers(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		var ws []*worker
+		for i := range 5 {
+			ws = append(ws, l.start(fmt.Sprintf("n%d", i+1), "b", nil))
+		}
+		settle(time.Second)
+		// m2 and m3 lose the leader, their workers do not lose them.
+		l.net.mu.Lock()
+		l.net.cut["m2"], l.net.cut["m3"] = true, true
+		l.net.mu.Unlock()
+		for range 200 {
+			settle(100 * time.Millisecond)
+			for _, w := range ws {
+				l.checkNode(w.node, swarm.NodeStateReady)
+			}
+		}
+	})
+}
+
+func TestCloneIsRefused(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(5 * time.Second)
+		clone := l.start("n1", "b2", nil)
+		settle(20 * time.Second)
+		if clone.opens.Load() != 0 || !errdefs.IsConflict(clone.refused) {
+			t.Errorf("clone had %d sessions, refused with %v", clone.opens.Load(), clone.refused)
+		}
+		if w.opens.Load() != 1 || l.store.View().Node("n1").Boot != "b1" {
+			t.Errorf("the first had %d sessions", w.opens.Load())
+		}
+		w.stop() // now the other one is the node
+		settle(3 * time.Second)
+		if clone.opens.Load() != 1 || l.store.View().Node("n1").Boot != "b2" {
+			t.Errorf("successor had %d sessions", clone.opens.Load())
+		}
+	}, task("a", "n1"))
+}
+
+func TestCrashedHostReturnsSoon(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(2 * time.Second)
+		l.net.setCut("n1", true) // nobody is told of the end
+		w.stop()
+		l.net.setCut("n1", false)
+		again := l.start("n1", "b2", w)
+		settle(4 * time.Second)
+		if again.opens.Load() != 1 {
+			t.Errorf("%d sessions", again.opens.Load())
+		}
+		settle(30 * time.Second)
+		l.checkNode("n1", swarm.NodeStateReady)
+	})
+}
+
+func TestRemovedNodeIsCutOff(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(time.Second)
+		l.store.Apply(state.Delete(state.KindNode, "n1"))
+		settle(10 * time.Second)
+		if w.opens.Load() != 1 || !errdefs.IsPermissionDenied(w.refused) {
+			t.Errorf("%d sessions, refused with %v", w.opens.Load(), w.refused)
+		}
+		if got := l.store.View().Task("a").Status.State; got != taskstate.Orphaned {
+			t.Errorf("its task is %v", got)
+		}
+		if got := w.has(); len(got) != 1 {
+			t.Errorf("a removed node has lost its tasks: %v", got)
+		}
+	}, task("a", "n1"))
+}
+
+func TestStatusesAreMonotonic(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(time.Second)
+		step := func(s taskstate.State) {
+			w.Report("a", taskstate.Status{State: s, At: time.Now(), ContainerID: "c1"})
+			settle(100 * time.Millisecond)
+		}
+		step(taskstate.Running)
+		step(taskstate.Preparing)
+		w.Report("foreign", taskstate.Status{State: taskstate.Running})
+		settle(100 * time.Millisecond)
+		v := l.store.View()
+		if got := v.Task("a").Status; got.State != taskstate.Running || got.ContainerID != "c1" {
+			t.Errorf("task a: %+v", got)
+		}
+		if got := v.Task("foreign").Status.State; got != taskstate.Assigned {
+			t.Errorf("a task of another node: %v", got)
+		}
+		step(taskstate.Failed)
+		step(taskstate.Complete)
+		if got := l.store.View().Task("a").Status.State; got != taskstate.Failed || w.Unsent() != 0 {
+			t.Errorf("task a: %v, %d unsent", got, w.Unsent())
+		}
+	}, task("a", "n1"), task("foreign", "n2"))
+}
+
+func TestBurstOfStatusesSurvivesManagers(t *testing.T) {
+	var objs []state.Object
+	for i := range 2000 {
+		objs = append(objs, task(fmt.Sprintf("t%04d", i), "n1"))
+	}
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(time.Second)
+		for i := range 2000 {
+			w.Report(fmt.Sprintf("t%04d", i), taskstate.Status{State: taskstate.Running})
+		}
+		l.kill("m2")
+		l.lead("")
+		settle(2 * time.Second)
+		for i := range 2000 {
+			w.Report(fmt.Sprintf("t%04d", i), taskstate.Status{State: taskstate.Complete})
+		}
+		l.lead("m3")
+		before := l.store.Updates()
+		settle(5 * time.Second)
+		if w.Unsent() != 0 {
+			t.Errorf("%d unsent", w.Unsent())
+		}
+		for tk := range l.store.View().Tasks() {
+			if tk.Status.State != taskstate.Complete {
+				t.Fatalf("task %s is %v", tk.ID, tk.Status.State)
+			}
+		}
+		if n := l.store.Updates() - before; n > 10 {
+			t.Errorf("%d updates for a burst", n)
+		}
+	}, objs...)
+}
+
+func TestChangesOfClusterReachSessions(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(time.Second)
+		l.store.Put(&state.Cluster{GossipKeys: [][]byte{[]byte("k2"), []byte("k1")}})
+		promoted := *l.store.View().Node("n1")
+		promoted.Spec.Role = swarm.NodeRoleManager
+		l.store.Put(&promoted)
+		settle(100 * time.Millisecond)
+		if len(w.keys) != 2 || string(w.keys[0]) != "k2" || len(w.roles) != 1 || w.roles[0] != swarm.NodeRoleManager {
+			t.Errorf("keys %q, roles %v", w.keys, w.roles)
+		}
+	})
+}
+
+func TestStormBrake(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		for i := range 5 {
+			l.start(fmt.Sprintf("n%d", i+1), "b", nil)
+		}
+		settle(time.Second)
+		for _, n := range []string{"n1", "n2", "n3"} {
+			l.net.setCut(n, true)
+			settle(300 * time.Millisecond)
+		}
+		settle(time.Minute)
+		for _, n := range []string{"n1", "n2", "n3"} {
+			l.checkNode(n, swarm.NodeStateReady)
+			if l.store.View().Node(n).Status.Message == "" {
+				t.Error("the brake says nothing")
+			}
+		}
+		l.net.setCut("n2", false)
+		settle(5 * time.Second)
+		l.checkNode("n1", swarm.NodeStateDown)
+		l.checkNode("n2", swarm.NodeStateReady)
+		if msg := l.store.View().Node("n2").Status.Message; msg != "" {
+			t.Errorf("n2 says %q after its return", msg)
+		}
+	})
+}
+
+func TestTasksOfNodeDownForADayAreOrphaned(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(time.Second)
+		w.stop()
+		settle(time.Hour)
+		l.lead("m2")
+		settle(22 * time.Hour)
+		if got := l.store.View().Task("a").Status.State; got != taskstate.Assigned {
+			t.Errorf("after 23 h: %v", got)
+		}
+		settle(62 * time.Minute)
+		if got := l.store.View().Task("a").Status.State; got != taskstate.Orphaned {
+			t.Errorf("after 24 h: %v", got)
+		}
+		back := l.start("n1", "b2", w)
+		settle(time.Second)
+		l.checkSet(back)
+		if len(back.has()) != 0 {
+			t.Errorf("the node that returned still has %v", back.has())
+		}
+	}, task("a", "n1"))
+}
