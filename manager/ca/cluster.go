@@ -1,0 +1,135 @@
+package ca
+
+import (
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/swarm"
+
+	"shoal/internal/id"
+	"shoal/internal/pki"
+	"shoal/raftstore/state"
+)
+
+const (
+	gossipKeySize = 32 // AES-256, what gossip asks for
+
+	// Swarm's defaults for a new cluster.
+	defaultName          = "default"
+	defaultHistory       = int64(5)
+	defaultHeartbeat     = 5 * time.Second
+	defaultSnapshotEvery = 10000
+	defaultKeepEntries   = 500
+	defaultHeartbeatTick = 1
+	defaultElectionTick  = 10
+	defaultSubnetSize    = 24
+	defaultDataPathPort  = 4789
+	defaultAddrPool      = "10.0.0.0/8"
+)
+
+// Founding is what a new cluster is made of. Zero fields take Swarm's defaults.
+type Founding struct {
+	Spec            swarm.Spec
+	DefaultAddrPool []string
+	SubnetSize      uint32
+	DataPathPort    uint32
+}
+
+// NewCluster makes the cluster object of a new cluster, with its root, its
+// first join tokens and one gossip key.
+func NewCluster(f Founding, now time.Time) (*state.Cluster, error) {
+	if err := ValidateSpec(f.Spec.CAConfig); err != nil {
+		return nil, err
+	}
+	root, err := pki.NewRoot(now)
+	if err != nil {
+		return nil, err
+	}
+	gossipKey := make([]byte, gossipKeySize)
+	rand.Read(gossipKey) // never fails: crypto/rand aborts the program instead
+	cluster := &state.Cluster{
+		ClusterInfo: swarm.ClusterInfo{
+			ID:              id.New(),
+			Spec:            withDefaults(f.Spec),
+			TLSInfo:         tlsInfo(root),
+			DefaultAddrPool: f.DefaultAddrPool,
+			SubnetSize:      orDefault(f.SubnetSize, defaultSubnetSize),
+			DataPathPort:    orDefault(f.DataPathPort, defaultDataPathPort),
+		},
+		RootCert:   root.CertPEM,
+		RootKey:    root.KeyPEM,
+		GossipKeys: [][]byte{gossipKey},
+	}
+	if len(cluster.DefaultAddrPool) == 0 {
+		cluster.DefaultAddrPool = []string{defaultAddrPool}
+	}
+	return RotateTokens(cluster, pki.RoleWorker, pki.RoleManager)
+}
+
+// ValidateSpec checks the part of a cluster's spec that this package honours.
+func ValidateSpec(c swarm.CAConfig) error {
+	switch {
+	case c.NodeCertExpiry != 0 && c.NodeCertExpiry < pki.MinValidity:
+		return fmt.Errorf("CAConfig.NodeCertExpiry: minimum certificate expiry time is %s, got %s: %w",
+			pki.MinValidity, c.NodeCertExpiry, errdefs.ErrInvalidArgument)
+	case len(c.ExternalCAs) > 0:
+		return fmt.Errorf("CAConfig.ExternalCAs: external CAs are not supported: %w", errdefs.ErrInvalidArgument)
+	case c.SigningCACert != "" || c.SigningCAKey != "":
+		return fmt.Errorf("CAConfig.SigningCACert: a root of one's own is not supported: %w", errdefs.ErrInvalidArgument)
+	case c.ForceRotate != 0:
+		return fmt.Errorf("CAConfig.ForceRotate: rotation of the root is not supported: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+func withDefaults(spec swarm.Spec) swarm.Spec {
+	spec.Name = orDefault(spec.Name, defaultName)
+	if spec.Labels == nil {
+		spec.Labels = map[string]string{}
+	}
+	if spec.Orchestration.TaskHistoryRetentionLimit == nil {
+		history := defaultHistory
+		spec.Orchestration.TaskHistoryRetentionLimit = &history
+	}
+	if spec.Raft.KeepOldSnapshots == nil {
+		spec.Raft.KeepOldSnapshots = new(uint64)
+	}
+	spec.Raft.SnapshotInterval = orDefault(spec.Raft.SnapshotInterval, defaultSnapshotEvery)
+	spec.Raft.LogEntriesForSlowFollowers = orDefault(spec.Raft.LogEntriesForSlowFollowers, defaultKeepEntries)
+	spec.Raft.HeartbeatTick = orDefault(spec.Raft.HeartbeatTick, defaultHeartbeatTick)
+	spec.Raft.ElectionTick = orDefault(spec.Raft.ElectionTick, defaultElectionTick)
+	spec.Dispatcher.HeartbeatPeriod = orDefault(spec.Dispatcher.HeartbeatPeriod, defaultHeartbeat)
+	spec.CAConfig.NodeCertExpiry = orDefault(spec.CAConfig.NodeCertExpiry, pki.DefaultValidity)
+	return spec
+}
+
+func orDefault[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}
+
+func tlsInfo(root *pki.Root) swarm.TLSInfo {
+	return swarm.TLSInfo{
+		TrustRoot:           string(root.CertPEM),
+		CertIssuerSubject:   root.Cert.RawSubject,
+		CertIssuerPublicKey: root.Cert.RawSubjectPublicKeyInfo,
+	}
+}
+
+// FirstNode makes the manager that founds the cluster, and its certificate.
+// request carries no token.
+func FirstNode(cluster *state.Cluster, request pki.JoinRequest, now time.Time) (*state.Node, []byte, error) {
+	a, err := readApplication(request)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.role = pki.RoleManager
+	node := a.newNode(cluster)
+	certPEM, err := sign(cluster, node, request.CSR, now)
+	return node, certPEM, err
+}
