@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/docker/docker/client"
+
 	"shoal/internal/node"
 )
 
@@ -52,6 +54,9 @@ func Run(ctx context.Context, c Config) int {
 	var exit *exitError
 	if !errors.As(err, &exit) {
 		exit = &exitError{code: 1, err: err}
+	}
+	if client.IsErrConnectionFailed(err) {
+		exit.err = fmt.Errorf("cannot connect to the shoal daemon at %s: is it running? 'shoal init' and 'shoal join' start it", s.connected())
 	}
 	if exit.err != nil {
 		fmt.Fprintln(s.err, strings.TrimRight(exit.err.Error(), "\n"))
@@ -96,6 +101,14 @@ func newShell(c Config) *shell {
 	}
 	s.root = s.tree()
 	return s
+}
+
+// connected is the address of the daemon that was spoken to.
+func (s *shell) connected() string {
+	if s.conn == nil {
+		return s.host.addr
+	}
+	return s.conn.api.DaemonHost()
 }
 
 func (s *shell) close() {

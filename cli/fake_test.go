@@ -39,11 +39,12 @@ type fakeServer struct {
 	registry func(w http.ResponseWriter, r *http.Request)
 	// fail answers these requests with an error.
 	fail map[string]string
+	left chan struct{} // closed by leave
 }
 
 const (
 	fakeDigest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-	tokenTail  = "0000000000000000000000000000000000000000000000000w-000000000000000000000000w"
+	tokenTail  = "000000000000000000000000000000000000000000000000w-000000000000000000000000w"
 )
 
 // newFakeServer needs a short path: the address of a unix socket has 107 bytes.
@@ -60,11 +61,25 @@ func newFakeServer(t testing.TB) *fakeServer {
 
 func startFake(t testing.TB, socket string) *fakeServer {
 	t.Helper()
-	l, err := net.Listen("unix", socket)
+	f, l, err := listenFake(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
+	srv := httptest.NewUnstartedServer(f)
+	srv.Listener.Close()
+	srv.Listener = l
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return f
+}
+
+func listenFake(socket string) (*fakeServer, net.Listener, error) {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, nil, err
+	}
 	f := &fakeServer{
+		left: make(chan struct{}),
 		host: "unix://" + socket, services: map[string]*swarm.Service{}, nodes: map[string]*swarm.Node{},
 		bodies: map[string][]byte{}, why: map[string]string{}, fail: map[string]string{},
 	}
@@ -72,12 +87,21 @@ func startFake(t testing.TB, socket string) *fakeServer {
 	f.swarm.JoinTokens = swarm.JoinTokens{Worker: "SHMTKN-1-0" + tokenTail, Manager: "SHMTKN-1-1" + tokenTail}
 	f.info.Swarm = swarm.Info{NodeID: "node1xxxxxxxxxxxxxxxxxxxxx", LocalNodeState: swarm.LocalNodeStateActive, ControlAvailable: true}
 	f.addNode("node1xxxxxxxxxxxxxxxxxxxxx", "host1", &swarm.ManagerStatus{Leader: true, Reachability: swarm.ReachabilityReachable, Addr: "192.0.2.1:2377"})
-	srv := httptest.NewUnstartedServer(f)
-	srv.Listener.Close()
-	srv.Listener = l
-	srv.Start()
-	t.Cleanup(srv.Close)
-	return f
+	return f, l, nil
+}
+
+// serve is the daemon of the scripts: it ends when the node has left.
+func (f *fakeServer) serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{Handler: f, ReadHeaderTimeout: time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	select {
+	case <-ctx.Done():
+	case <-f.left:
+	}
+	err := srv.Shutdown(context.Background())
+	<-ended
+	return err
 }
 
 func (f *fakeServer) addNode(id, hostname string, m *swarm.ManagerStatus) *swarm.Node {
@@ -161,6 +185,8 @@ func (f *fakeServer) serveSwarm(w http.ResponseWriter, r *http.Request, path str
 		write(w, "node1xxxxxxxxxxxxxxxxxxxxx")
 	case "/swarm":
 		write(w, f.swarm)
+	case "/swarm/leave":
+		close(f.left)
 	case "/swarm/update":
 		if r.URL.Query().Get("rotateWorkerToken") == "true" {
 			f.swarm.JoinTokens.Worker = "SHMTKN-1-2" + tokenTail

@@ -7,6 +7,8 @@ import (
 	"regexp"
 
 	"github.com/docker/docker/api/types/swarm"
+
+	"shoal/cli/format"
 )
 
 func (s *shell) joinCommand() *command {
@@ -29,9 +31,10 @@ func (s *shell) runJoin(ctx context.Context, m *memberFlags, token, remote strin
 	if token == "" {
 		return badFlag("token", token, "is required; a manager prints one with 'shoal join-token worker'")
 	}
-	// Tokens are SHMTKN-1-<50 base36>-<25 base36>.
+	// Tokens are SHMTKN-1-<50 base36>-<25 base36>; they are secrets, so most of
+	// a wrong one is not shown.
 	if !regexp.MustCompile(`^SHMTKN-1-[0-9a-z]{50}-[0-9a-z]{25}$`).MatchString(token) {
-		return badFlag("token", token, `must look like "SHMTKN-1-<50 characters>-<25 characters>"; copy all of it`)
+		return badFlag("token", format.Ellipsis(token, len("SHMTKN-1-")+1), `must look like "SHMTKN-1-<50 characters>-<25 characters>"; copy all of it`)
 	}
 	addr := remote
 	if err := (&address{p: &addr, port: "2377"}).Set(remote); err != nil {

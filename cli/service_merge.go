@@ -107,11 +107,11 @@ func (s *serviceFlags) applyEndpoint(spec *swarm.ServiceSpec) error {
 	seen := map[string]bool{}
 	for _, p := range e.Ports {
 		if e.Mode == swarm.ResolutionModeDNSRR && p.PublishMode != swarm.PortConfigPublishModeHost {
-			return fmt.Errorf("--endpoint-mode dnsrr cannot publish port %d in ingress mode: use vip, or mode=host", p.PublishedPort)
+			return fmt.Errorf("--endpoint-mode dnsrr cannot publish port %d in ingress mode: use vip, or mode=host", p.TargetPort)
 		}
 		key := fmt.Sprintf("%d/%s", p.PublishedPort, p.Protocol)
 		if p.PublishedPort != 0 && seen[key] {
-			return fmt.Errorf("port %s is published twice", key)
+			return fmt.Errorf("--publish: port %s is published twice", key)
 		}
 		seen[key] = true
 	}
