@@ -106,7 +106,7 @@ vuln: ## look the dependencies up in the vulnerability database; needs the netwo
 	$(TOOL) govulncheck -tags $(GOTAGS) ./...
 
 changelog: ## print the unreleased entries, joined as a release would
-	@for kind in added changed fixed removed; do grep -l "^kind: $$kind" docs/changelog/unreleased/*.md | sort | xargs -r sed -n "s/^text: /- $$kind: /p"; done
+	@for kind in added changed fixed removed; do sed -n "/^kind: $$kind/,/^---/s/^text: /- $$kind: /p" docs/changelog/unreleased/*.md; done
 
 clean: ## remove what was built
 	rm -rf bin
