@@ -170,6 +170,7 @@ func TestStepEndsWithTheJob(t *testing.T) {
 type script struct {
 	sights []sight
 	err    error
+	until  time.Time // of err; zero: for good
 	looks  int
 }
 
@@ -177,7 +178,7 @@ func (s *script) look(ctx context.Context) (sight, error) {
 	if ctx.Err() != nil {
 		return sight{}, ctx.Err()
 	}
-	if s.err != nil {
+	if s.err != nil && (s.until.IsZero() || time.Now().Before(s.until)) {
 		return sight{}, s.err
 	}
 	at := min(s.looks, len(s.sights)-1)
@@ -240,8 +241,7 @@ func TestFollow(t *testing.T) {
 	})
 	t.Run("a manager that is away is waited for", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			from := &script{err: errdefs.ErrUnavailable, sights: []sight{up}}
-			time.AfterFunc(10*time.Second, func() { from.err = nil })
+			from := &script{err: errdefs.ErrUnavailable, until: time.Now().Add(10 * time.Second), sights: []sight{up}}
 			if _, took, err := followed(t.Context(), waitFlags{}, from); err != nil || took < 15*time.Second {
 				t.Errorf("after %s: %v", took, err)
 			}

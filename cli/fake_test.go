@@ -213,6 +213,7 @@ func (f *fakeServer) serveNodes(w http.ResponseWriter, r *http.Request, path []s
 	case n == nil:
 		refuse(w, http.StatusNotFound, "node "+path[0]+" not found")
 	case len(path) == 2:
+		n.Spec = swarm.NodeSpec{}
 		_ = json.Unmarshal(body, &n.Spec)
 	case r.Method == http.MethodDelete:
 		delete(f.nodes, n.ID)

@@ -65,9 +65,9 @@ func (h host) resolve(getenv func(string) string) (host, error) {
 		if h.ca == "" || h.cert == "" || h.key == "" {
 			return h, errors.New("a tcp:// host needs all of --tlscacert, --tlscert and --tlskey")
 		}
-		for flag, path := range map[string]string{"tlscacert": h.ca, "tlscert": h.cert, "tlskey": h.key} {
-			if _, err := os.Stat(path); err != nil {
-				return h, badFlag(flag, path, "must be a readable file: %v", err)
+		for _, f := range [][2]string{{"tlscacert", h.ca}, {"tlscert", h.cert}, {"tlskey", h.key}} {
+			if _, err := os.Stat(f[1]); err != nil {
+				return h, badFlag(f[0], f[1], "must be a readable file: %v", err)
 			}
 		}
 	default:

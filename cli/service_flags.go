@@ -90,7 +90,7 @@ func (s *serviceFlags) addContainer() {
 	s.toggle(&s.init, "init", "Use an init inside each container to forward signals and reap processes")
 	s.toggle(&s.tty, "tty,t", "Allocate a pseudo-TTY")
 	s.toggle(&s.readOnly, "read-only", "Mount the container's root filesystem as read only")
-	s.add(&signal{&s.stopSignal}, "signal", "stop-signal", "Signal to stop the container")
+	s.add(&stopSignal{&s.stopSignal}, "signal", "stop-signal", "Signal to stop the container")
 	s.add(&span{p: &s.stopGrace}, "duration", "stop-grace-period", "Time to wait before force killing a container (ns|us|ms|s|m|h)").def("10s")
 	s.choice(&s.isolation, "isolation", "Service container isolation mode", "default", "process", "hyperv")
 	s.add(&s.credential, "credential-spec", "credential-spec", "Credential spec for a managed service account (Windows only)")

@@ -218,11 +218,11 @@ func validateCapability(s string) (string, error) {
 	return s, nil
 }
 
-// signal is a name or a number.
-type signal struct{ p *string }
+// stopSignal is a name or a number.
+type stopSignal struct{ p *string }
 
 // Set implements value.
-func (g *signal) Set(s string) error {
+func (g *stopSignal) Set(s string) error {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n < 1 || n > 64 {
 			return errors.New("must be a signal from 1 to 64")
@@ -234,7 +234,7 @@ func (g *signal) Set(s string) error {
 	return nil
 }
 
-func (g *signal) String() string {
+func (g *stopSignal) String() string {
 	if g.p == nil {
 		return ""
 	}
