@@ -1,0 +1,152 @@
+// Package api answers the Docker-compatible calls that read or change the
+// state of the cluster, and /shoal/v1/why, which explains it.
+//
+// It owns what users ask for: specs of services, nodes and the cluster. A
+// write is decoded and checked first, then one short plan compares it with the
+// state and proposes it. What this version cannot honour is refused by name,
+// and so is a field that it does not know; nothing is left out in silence.
+//
+// Handlers run on the leader. Finding the leader, the version prefix of paths
+// and every call that is not about the cluster are the business of whoever
+// mounts the Routes.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"shoal/raftstore/state"
+)
+
+// Versions of the Docker API that are spoken. The highest is at least what
+// CLI 29 asks for; the lowest is that of the 20.10 CLI.
+const (
+	MaxVersion = "1.47"
+	MinVersion = "1.24"
+)
+
+// Store is what the API needs of the replicated state.
+type Store interface {
+	Changed() <-chan struct{}
+	View() *state.View
+	Update(ctx context.Context, plan func(*state.View) ([]state.Change, error)) error
+}
+
+// Peer is a manager as the consensus sees it.
+type Peer struct {
+	NodeID    string
+	Addr      string // host:port of its cluster listener
+	Leader    bool
+	Reachable bool
+}
+
+// Config is what an API needs. Zero values take the default named.
+type Config struct {
+	Store Store // required
+	// Linearizable returns a view that holds every write acknowledged before
+	// the call. Store.View, if nil.
+	Linearizable func(context.Context) (*state.View, error)
+	// Peers returns the members of the consensus; nil: none are known.
+	Peers func() []Peer
+	// Tokens returns the join tokens as text. Required for GET /swarm.
+	Tokens func(*state.View) (worker, manager string)
+	// RotateToken makes the join token of a role worthless and a new one valid.
+	RotateToken func(context.Context, swarm.NodeRole) error
+	Log         *slog.Logger          // slog.Default()
+	Registerer  prometheus.Registerer // no metrics
+}
+
+// API serves the routes; see Routes, Run and Events.
+type API struct {
+	config  Config
+	log     *slog.Logger
+	metrics *metrics
+
+	mu     sync.Mutex
+	recent []events.Message // of the cluster, the newest keepEvents
+	total  uint64           // events so far, recent included
+	more   chan struct{}    // closed when total grows
+}
+
+// New returns an API. It starts nothing: Run does.
+func New(c Config) (*API, error) {
+	if c.Store == nil {
+		return nil, errors.New("api: no store")
+	}
+	if c.Linearizable == nil {
+		c.Linearizable = func(context.Context) (*state.View, error) { return c.Store.View(), nil }
+	}
+	if c.Peers == nil {
+		c.Peers = func() []Peer { return nil }
+	}
+	if c.Tokens == nil {
+		c.Tokens = func(*state.View) (string, string) { return "", "" }
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	m, err := newMetrics(c.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &API{config: c, log: c.Log, metrics: m, more: make(chan struct{})}, nil
+}
+
+// Route is one call of the API.
+type Route struct {
+	Method  string
+	Pattern string // of http.ServeMux, without method and version prefix
+	Handler http.Handler
+	Write   bool // changes the state
+	// Roles are the certificate roles that may call it over the network. The
+	// owner of the local socket may call everything.
+	Roles []string
+}
+
+// Routes lists every call that the API answers.
+func (a *API) Routes() []Route {
+	var routes []Route
+	add := func(method, pattern string, h handler) {
+		routes = append(routes, Route{
+			Method: method, Pattern: pattern, Handler: a.handle(method+" "+pattern, h),
+			Write: method != http.MethodGet, Roles: []string{"manager", "client"},
+		})
+	}
+	add("GET", "/swarm", a.inspectSwarm)
+	add("POST", "/swarm/update", a.updateSwarm)
+	add("GET", "/swarm/unlockkey", a.unlockKey)
+
+	add("GET", "/nodes", a.listNodes)
+	add("GET", "/nodes/{id}", a.inspectNode)
+	add("DELETE", "/nodes/{id}", a.removeNode)
+	add("POST", "/nodes/{id}/update", a.updateNode)
+
+	add("GET", "/services", a.listServices)
+	add("POST", "/services/create", a.createService)
+	add("GET", "/services/{id}", a.inspectService)
+	add("POST", "/services/{id}/update", a.updateService)
+	add("DELETE", "/services/{id}", a.removeService)
+	add("GET", "/services/{id}/logs", later("service logs", `"docker logs" on the node that "docker service ps" names`))
+
+	add("GET", "/tasks", a.listTasks)
+	add("GET", "/tasks/{id}", a.inspectTask)
+	add("GET", "/tasks/{id}/logs", later("task logs", `"docker logs" on the node that "docker service ps" names`))
+
+	for _, kind := range []string{"secret", "config"} {
+		add("GET", "/"+kind+"s", listNone)
+		add("POST", "/"+kind+"s/create", later(kind+"s", "a bind mount or environment variables"))
+		add("GET", "/"+kind+"s/{id}", findNone(kind))
+		add("DELETE", "/"+kind+"s/{id}", findNone(kind))
+		add("POST", "/"+kind+"s/{id}/update", findNone(kind))
+	}
+
+	add("GET", "/shoal/v1/why/{id}", a.why)
+	return routes
+}

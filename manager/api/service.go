@@ -1,0 +1,167 @@
+package api
+
+import (
+	"iter"
+	"net/http"
+
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/pkg/namesgenerator"
+
+	"shoal/internal/id"
+	"shoal/internal/taskstate"
+	"shoal/raftstore/state"
+)
+
+func (a *API) listServices(w http.ResponseWriter, r *http.Request) error {
+	f, err := parseFilters(r, "id", "label", "mode", "name", "runtime")
+	if err != nil {
+		return err
+	}
+	withStatus, err := boolParam(r, "status")
+	if err != nil {
+		return err
+	}
+	v, err := a.config.Linearizable(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeList(w, servicesFiltered(v, f, withStatus))
+}
+
+func servicesFiltered(v *state.View, f filter, withStatus bool) iter.Seq[*swarm.Service] {
+	return func(yield func(*swarm.Service) bool) {
+		for s := range byPrefixes(f.values("id"), v.ServicesByPrefix) {
+			if !f.prefix("name", s.Spec.Name) || !f.labels("label", s.Spec.Labels) ||
+				!f.exact("mode", modeName(s.Spec.Mode)) || !f.exact("runtime", string(swarm.RuntimeContainer)) {
+				continue
+			}
+			out := presentService(s)
+			if withStatus {
+				out.ServiceStatus = serviceStatus(v, s)
+			}
+			if !yield(&out) {
+				return
+			}
+		}
+	}
+}
+
+// presentService is what clients see of a service.
+func presentService(s *state.Service) swarm.Service {
+	out := s.Service
+	if spec := s.Spec.EndpointSpec; spec != nil && out.Endpoint.Spec.Mode == "" {
+		out.Endpoint.Spec = *spec
+		out.Endpoint.Ports = spec.Ports
+	}
+	return out
+}
+
+func serviceStatus(v *state.View, s *state.Service) *swarm.ServiceStatus {
+	status := &swarm.ServiceStatus{}
+	for t := range v.TasksOfService(s.ID) {
+		if t.Status.State == taskstate.Running {
+			status.RunningTasks++
+		}
+		if t.Desired == taskstate.Running {
+			status.DesiredTasks++
+		}
+	}
+	if m := s.Spec.Mode.Replicated; m != nil && m.Replicas != nil {
+		status.DesiredTasks = *m.Replicas
+	}
+	return status
+}
+
+func (a *API) inspectService(w http.ResponseWriter, r *http.Request) error {
+	defaults, err := boolParam(r, "insertDefaults")
+	if err != nil {
+		return err
+	}
+	v, err := a.config.Linearizable(r.Context())
+	if err != nil {
+		return err
+	}
+	s, err := findService(v, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	out := presentService(s)
+	if defaults {
+		out.Spec = insertDefaults(out.Spec)
+	}
+	return writeJSON(w, http.StatusOK, &out)
+}
+
+func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
+	var spec swarm.ServiceSpec
+	body, err := readJSON(w, r, &spec)
+	if err != nil {
+		return err
+	}
+	auth, err := registryAuth(r)
+	if err != nil {
+		return err
+	}
+	names := []string{spec.Name}
+	if spec.Name == "" {
+		names = randomNames()
+		spec.Name = names[0]
+	}
+	canonical(&spec)
+	if err := validateService(&spec); err != nil {
+		return err
+	}
+	service := state.Service{Service: swarm.Service{ID: id.New(), Spec: spec}, Revision: 1, RegistryAuth: auth}
+	answer, err := encode(swarm.ServiceCreateResponse{ID: service.ID})
+	if err != nil {
+		return err
+	}
+	out, err := a.write(r, body, func(v *state.View) ([]state.Change, outcome, error) {
+		changes, err := planCreate(v, service, names)
+		return changes, outcome{http.StatusCreated, answer}, err
+	})
+	if err != nil {
+		return err
+	}
+	writeBody(w, out.status, out.body)
+	return nil
+}
+
+// planCreate puts the service under the first of the names that is free.
+func planCreate(v *state.View, s state.Service, names []string) ([]state.Change, error) {
+	for _, name := range names {
+		if v.ServiceByName(name) != nil {
+			continue
+		}
+		s.Spec.Name = name
+		revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth}
+		return []state.Change{state.Put(&s), state.Put(revision)}, nil
+	}
+	return nil, rpcExists("name conflicts with an existing object: service %s already exists", names[0])
+}
+
+// randomNames are what a service without a name may be called: the first of
+// them that is not taken.
+func randomNames() []string {
+	names := make([]string, 8)
+	for i := range names {
+		names[i] = namesgenerator.GetRandomName(i)
+	}
+	return names
+}
+
+func (a *API) removeService(w http.ResponseWriter, r *http.Request) error {
+	ref := r.PathValue("id")
+	out, err := a.write(r, nil, func(v *state.View) ([]state.Change, outcome, error) {
+		s, err := findService(v, ref)
+		if err != nil {
+			return nil, outcome{}, err
+		}
+		return []state.Change{state.Delete(state.KindService, s.ID)}, outcome{status: http.StatusOK}, nil
+	})
+	if err != nil {
+		return err
+	}
+	writeBody(w, out.status, out.body)
+	return nil
+}

@@ -1,0 +1,240 @@
+package api
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/swarm"
+
+	"shoal/raftstore/state"
+)
+
+func (a *API) inspectSwarm(w http.ResponseWriter, r *http.Request) error {
+	v, err := a.config.Linearizable(r.Context())
+	if err != nil {
+		return err
+	}
+	c := v.Cluster()
+	if c == nil {
+		return noCluster()
+	}
+	out := swarm.Swarm{ClusterInfo: presentCluster(c)}
+	out.JoinTokens.Worker, out.JoinTokens.Manager = a.config.Tokens(v)
+	return writeJSON(w, http.StatusOK, out)
+}
+
+func noCluster() error {
+	return errdefs.ErrUnavailable.WithMessage(`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+}
+
+// presentCluster is what clients see of the cluster: everything but its keys.
+func presentCluster(c *state.Cluster) swarm.ClusterInfo {
+	out := c.ClusterInfo // RootKey, GossipKeys and Tokens stay behind
+	out.Spec.CAConfig.SigningCACert, out.Spec.CAConfig.SigningCAKey = "", ""
+	if out.Spec.Labels == nil {
+		out.Spec.Labels = map[string]string{}
+	}
+	if out.TLSInfo.TrustRoot == "" {
+		out.TLSInfo = tlsInfo(c.RootCert)
+	}
+	return out
+}
+
+func tlsInfo(rootPEM []byte) swarm.TLSInfo {
+	info := swarm.TLSInfo{TrustRoot: string(rootPEM)}
+	if block, _ := pem.Decode(rootPEM); block != nil {
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
+			info.CertIssuerSubject, info.CertIssuerPublicKey = cert.RawSubject, cert.RawSubjectPublicKeyInfo
+		}
+	}
+	return info
+}
+
+// unlockKey answers with no key: managers are not locked.
+func (a *API) unlockKey(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, swarm.UnlockKeyResponse{})
+}
+
+func (a *API) updateSwarm(w http.ResponseWriter, r *http.Request) error {
+	var spec swarm.Spec
+	body, err := readJSON(w, r, &spec)
+	if err != nil {
+		return err
+	}
+	version, err := versionParam(r, "swarm")
+	if err != nil {
+		return err
+	}
+	roles, err := a.rotations(r)
+	if err != nil {
+		return err
+	}
+	key, err := requestKey(r, body)
+	if err != nil {
+		return err
+	}
+	repeated := false
+	err = a.config.Store.Update(r.Context(), func(v *state.View) ([]state.Change, error) {
+		if repeated = key != "" && v.Request(key) != nil; repeated {
+			return nil, nil
+		}
+		return planSwarmUpdate(v, version, spec)
+	})
+	if err != nil {
+		return err
+	}
+	if !repeated {
+		if err := a.finishSwarmUpdate(r.Context(), key, roles); err != nil {
+			return err
+		}
+	}
+	writeBody(w, http.StatusOK, nil)
+	return nil
+}
+
+// finishSwarmUpdate rotates tokens, and only then remembers the request: a
+// repetition must not be told of a rotation that did not happen.
+func (a *API) finishSwarmUpdate(ctx context.Context, key string, roles []swarm.NodeRole) error {
+	for _, role := range roles {
+		if err := a.config.RotateToken(ctx, role); err != nil {
+			return err
+		}
+	}
+	if key == "" {
+		return nil
+	}
+	return a.config.Store.Update(ctx, func(*state.View) ([]state.Change, error) {
+		return []state.Change{state.Put(&state.Request{ID: key, Status: http.StatusOK})}, nil
+	})
+}
+
+// rotations reads which join tokens to replace.
+func (a *API) rotations(r *http.Request) (roles []swarm.NodeRole, err error) {
+	for _, p := range []struct {
+		name string
+		role swarm.NodeRole
+	}{{"rotateWorkerToken", swarm.NodeRoleWorker}, {"rotateManagerToken", swarm.NodeRoleManager}} {
+		wanted, err := boolParam(r, p.name)
+		if err != nil {
+			return nil, err
+		}
+		if wanted && a.config.RotateToken == nil {
+			return nil, unsupported(p.name, "leave it out")
+		}
+		if wanted {
+			roles = append(roles, p.role)
+		}
+	}
+	wanted, err := boolParam(r, "rotateManagerUnlockKey")
+	if err != nil {
+		return nil, err
+	}
+	if wanted {
+		return nil, unsupported("rotateManagerUnlockKey", "managers cannot be locked yet, leave it out")
+	}
+	return roles, nil
+}
+
+func planSwarmUpdate(v *state.View, version uint64, spec swarm.Spec) ([]state.Change, error) {
+	old := v.Cluster()
+	if old == nil {
+		return nil, noCluster()
+	}
+	spec, err := mergeSwarmSpec(old.Spec, spec)
+	if err != nil {
+		return nil, err
+	}
+	if version != old.Version.Index {
+		return nil, outOfSequence()
+	}
+	if reflect.DeepEqual(spec, old.Spec) {
+		return nil, nil
+	}
+	c := *old
+	c.Spec = spec
+	return []state.Change{state.Put(&c)}, nil
+}
+
+// mergeSwarmSpec checks a new spec. Fields that are zero keep their value:
+// Swarm would store the zero, which it then takes for the default or, worse,
+// does not.
+func mergeSwarmSpec(old, spec swarm.Spec) (swarm.Spec, error) {
+	if spec.Name != "default" {
+		return spec, rpcInvalid("modification of cluster name is not allowed")
+	}
+	dropEmpty(reflect.ValueOf(&spec))
+	if spec.Labels == nil {
+		spec.Labels = map[string]string{}
+	}
+	if spec.Orchestration.TaskHistoryRetentionLimit == nil {
+		spec.Orchestration = old.Orchestration
+	}
+	if err := mergeFixed(old, &spec); err != nil {
+		return spec, err
+	}
+	if spec.CAConfig.NodeCertExpiry == 0 {
+		spec.CAConfig.NodeCertExpiry = old.CAConfig.NodeCertExpiry
+	}
+	if d := spec.CAConfig.NodeCertExpiry; d != 0 && d < time.Hour {
+		return spec, rpcInvalid("minimum certificate expiry time is: %s", time.Hour)
+	}
+	return spec, checkLaterSwarm(old, spec)
+}
+
+// mergeFixed refuses to change what the managers have built in.
+func mergeFixed(old swarm.Spec, spec *swarm.Spec) error {
+	if spec.Dispatcher.HeartbeatPeriod < 0 {
+		return rpcInvalid("heartbeat time period cannot be a negative duration")
+	}
+	if d := spec.Dispatcher.HeartbeatPeriod; d != 0 && d != old.Dispatcher.HeartbeatPeriod {
+		return unsupported("Dispatcher.HeartbeatPeriod", "nodes are declared down after 8 s without a sign of life, leave the field as GET /swarm returns it")
+	}
+	spec.Dispatcher = old.Dispatcher
+	given, fixed := spec.Raft, old.Raft
+	for _, f := range []struct {
+		name    string
+		changed bool
+	}{
+		{"SnapshotInterval", given.SnapshotInterval != 0 && given.SnapshotInterval != fixed.SnapshotInterval},
+		{"KeepOldSnapshots", given.KeepOldSnapshots != nil && *given.KeepOldSnapshots != deref(fixed.KeepOldSnapshots)},
+		{"LogEntriesForSlowFollowers", given.LogEntriesForSlowFollowers != 0 && given.LogEntriesForSlowFollowers != fixed.LogEntriesForSlowFollowers},
+		{"ElectionTick", given.ElectionTick != 0 && given.ElectionTick != fixed.ElectionTick},
+		{"HeartbeatTick", given.HeartbeatTick != 0 && given.HeartbeatTick != fixed.HeartbeatTick},
+	} {
+		if f.changed {
+			return unsupported("Raft."+f.name, "leave the field as GET /swarm returns it")
+		}
+	}
+	spec.Raft = fixed
+	return nil
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// checkLaterSwarm refuses what a later version will do.
+func checkLaterSwarm(old, spec swarm.Spec) error {
+	ca := spec.CAConfig
+	switch {
+	case len(ca.ExternalCAs) > 0:
+		return unsupported("CAConfig.ExternalCAs", "the built-in CA signs all certificates, leave it out")
+	case ca.SigningCACert != "" || ca.SigningCAKey != "":
+		return unsupported("CAConfig.SigningCACert and SigningCAKey", "the built-in CA keeps its own, leave them out")
+	case ca.ForceRotate != old.CAConfig.ForceRotate:
+		return unsupported("CAConfig.ForceRotate", "the root certificate cannot be rotated yet, leave it as GET /swarm returns it")
+	case spec.EncryptionConfig.AutoLockManagers:
+		return unsupported("EncryptionConfig.AutoLockManagers", "managers cannot be locked yet, set it to false")
+	case !reflect.DeepEqual(spec.TaskDefaults.LogDriver, old.TaskDefaults.LogDriver):
+		return unsupported("TaskDefaults.LogDriver", "set TaskTemplate.LogDriver of each service")
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package api
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"shoal/internal/taskstate"
+	"shoal/raftstore/state"
+)
+
+// Why explains the state of a task or a service.
+type Why struct {
+	Kind         string // "task" or "service"
+	ID, Name     string
+	State        string
+	DesiredState string
+	Cause        string
+	Evidence     []string
+	Fix          string // the smallest change that would help; "" if none is needed or known
+}
+
+func (a *API) why(w http.ResponseWriter, r *http.Request) error {
+	v, err := a.config.Linearizable(r.Context())
+	if err != nil {
+		return err
+	}
+	out, err := explain(v, r.PathValue("id"), time.Now())
+	if err != nil {
+		return err
+	}
+	out.Evidence = bounded(out.Evidence)
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// bounded keeps what a person reads of a long list.
+func bounded(lines []string) []string {
+	const most = 20
+	if len(lines) > most {
+		return append(lines[:most:most], fmt.Sprintf("and %d more", len(lines)-most))
+	}
+	return append([]string{}, lines...) // never null
+}
+
+// explain takes a service, a task, or the name of a slot, such as web.3.
+func explain(v *state.View, ref string, now time.Time) (Why, error) {
+	s, err := findService(v, ref)
+	if err == nil {
+		return explainService(v, s, now), nil
+	}
+	if !errdefs.IsNotFound(err) {
+		return Why{}, err
+	}
+	t, err := findTask(v, ref)
+	if errdefs.IsNotFound(err) {
+		t, err = findSlot(v, ref), errdefs.ErrNotFound.WithMessage(fmt.Sprintf("no task or service %s", ref))
+		if t != nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return Why{}, err
+	}
+	return explainTask(v, t, now), nil
+}
+
+// findSlot finds the newest task of a slot by its name.
+func findSlot(v *state.View, ref string) (newest *state.Task) {
+	for i := len(ref) - 1; i > 0; i-- {
+		if ref[i] != '.' {
+			continue
+		}
+		s := v.ServiceByName(ref[:i])
+		if s == nil {
+			continue
+		}
+		for t := range v.TasksOfService(s.ID) {
+			if slotName(s.Spec.Name, t) == ref && (newest == nil || t.CreatedAt.After(newest.CreatedAt)) {
+				newest = t
+			}
+		}
+	}
+	return newest
+}
+
+func explainService(v *state.View, s *state.Service, now time.Time) Why {
+	why := Why{Kind: "service", ID: s.ID, Name: s.Spec.Name}
+	status := serviceStatus(v, s)
+	why.State = fmt.Sprintf("%d of %d running", status.RunningTasks, status.DesiredTasks)
+	why.DesiredState = fmt.Sprintf("%d running", status.DesiredTasks)
+	counts, worst := map[taskstate.State]int{}, (*state.Task)(nil)
+	wanted := 0
+	for t := range v.TasksOfService(s.ID) {
+		if t.Desired > taskstate.Running {
+			continue
+		}
+		wanted++
+		counts[t.Status.State]++
+		if t.Status.State != taskstate.Running && (worst == nil || trouble(t) > trouble(worst)) {
+			worst = t
+		}
+	}
+	for _, st := range taskstate.All() {
+		if n := counts[st]; n > 0 {
+			why.Evidence = append(why.Evidence, fmt.Sprintf("%s: %d", st, n))
+		}
+	}
+	switch {
+	case worst != nil:
+		inner := explainTask(v, worst, now)
+		why.Cause = fmt.Sprintf("task %s: %s", inner.Name, inner.Cause)
+		why.Evidence, why.Fix = append(why.Evidence, inner.Evidence...), inner.Fix
+	case uint64(wanted) < status.DesiredTasks: //nolint:gosec // a count
+		why.Cause = "tasks are still to be created, or the restart policy lets ended ones be"
+		explainLastEnd(v, s, &why)
+	case status.DesiredTasks == 0 && s.Spec.Mode.Global != nil:
+		why.Cause = "no node is ready, active and meets the constraints"
+		explainConstraints(v, s.Spec.TaskTemplate.Placement, &why)
+	case status.DesiredTasks == 0:
+		why.Cause = "it is scaled to 0"
+	default:
+		why.Cause = "all tasks run"
+	}
+	return why
+}
+
+// trouble orders tasks by how much they tell of what is wrong.
+func trouble(t *state.Task) int {
+	switch {
+	case t.Status.State.Terminal():
+		return 4
+	case t.Restarts.Quick > 0:
+		return 3
+	case t.Status.Err != "":
+		return 2
+	}
+	return 1
+}
+
+// explainLastEnd adds how the newest ended task of a service ended.
+func explainLastEnd(v *state.View, s *state.Service, why *Why) {
+	ended := slices.SortedFunc(func(yield func(*state.Task) bool) {
+		for t := range v.TasksOfService(s.ID) {
+			if t.Status.State.Terminal() && t.Revision == s.Revision && !yield(t) {
+				return
+			}
+		}
+	}, func(a, b *state.Task) int { return cmp.Compare(b.Status.At.UnixNano(), a.Status.At.UnixNano()) })
+	if len(ended) == 0 {
+		return
+	}
+	cause, fix := ending(v, ended[0])
+	why.Evidence = append(why.Evidence, fmt.Sprintf("task %s: %s", taskName(v, ended[0]), cause))
+	why.Fix = fix
+}
