@@ -183,8 +183,10 @@ func (l *lab) start(node, boot string, last *worker) *worker {
 		NodeID: node, Boot: boot, Addr: ":2377", Log: slog.New(slog.DiscardHandler),
 		Managers: l.addrs,
 		Dial:     func(ctx context.Context, addr string) (net.Conn, error) { return l.net.dial(ctx, node, addr) },
-		Describe: func(context.Context) (swarm.NodeDescription, error) { return swarm.NodeDescription{Hostname: node}, nil },
-		Held:     w.held, Apply: w.apply,
+		Describe: func(context.Context) (swarm.NodeDescription, error) {
+			return swarm.NodeDescription{Hostname: node}, nil
+		},
+		Held: w.held, Apply: w.apply,
 		OnGossipKeys: func(k [][]byte) { w.mu.Lock(); w.keys = k; w.mu.Unlock() },
 		OnRole:       func(r swarm.NodeRole) { w.mu.Lock(); w.roles = append(w.roles, r); w.mu.Unlock() },
 		OnRefused:    func(err error) { w.mu.Lock(); w.refused = err; w.mu.Unlock() },
