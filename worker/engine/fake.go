@@ -36,6 +36,7 @@ type Fake struct {
 	images     map[string]Image // by full reference
 	registry   map[string]Image // what Pull finds, by full reference
 	faults     map[string][]fault
+	cuts       map[string]int // answers still to be lost, by method
 	calls      map[string]int
 	watchers   map[chan Event]fakeWatch
 	gone       chan struct{} // closed while the engine is down
@@ -67,7 +68,7 @@ func NewFake(images ...string) *Fake {
 			Engine:    swarm.EngineDescription{EngineVersion: "20.10.24"},
 		},
 		containers: map[string]*fakeContainer{}, images: map[string]Image{}, registry: map[string]Image{},
-		faults: map[string][]fault{}, calls: map[string]int{}, watchers: map[chan Event]fakeWatch{},
+		faults: map[string][]fault{}, cuts: map[string]int{}, calls: map[string]int{}, watchers: map[chan Event]fakeWatch{},
 		gone: make(chan struct{}), port: 32767,
 	}
 	for _, ref := range images {
@@ -92,6 +93,23 @@ func (f *Fake) Fail(method string, times int, err error) {
 	if err != nil {
 		f.faults[method] = []fault{{times: times, err: err}}
 	}
+}
+
+// Cut makes the next times calls of Create, Start, Stop or Remove do their work
+// and lose the answer.
+func (f *Fake) Cut(method string, times int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cuts[method] = times
+}
+
+// answerLocked is how a call that has done its work ends.
+func (f *Fake) answerLocked(method string) error {
+	if f.cuts[method] == 0 {
+		return nil
+	}
+	f.cuts[method]--
+	return fmt.Errorf("fake engine: answer lost: %w", errdefs.ErrUnavailable)
 }
 
 // Delay makes each call of a method take d.
@@ -138,6 +156,16 @@ func (f *Fake) KillSilently(id string, code int) {
 	defer f.mu.Unlock()
 	if c := f.find(id); c != nil {
 		c.end(code)
+	}
+}
+
+// LoseSilently removes a container, and its event is lost.
+func (f *Fake) LoseSilently(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.find(id); c != nil {
+		c.end(137)
+		delete(f.containers, c.ID)
 	}
 }
 

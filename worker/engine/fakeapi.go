@@ -79,6 +79,9 @@ func (f *Fake) Create(ctx context.Context, s Spec) (string, error) {
 	c := &fakeContainer{spec: s}
 	c.Summary = Summary{ID: randomHex(), Name: s.Name, Labels: s.Config.Labels, State: Created}
 	f.containers[c.ID] = c
+	if err := f.answerLocked("Create"); err != nil {
+		return "", err
+	}
 	return c.ID, nil
 }
 
@@ -107,7 +110,7 @@ func (f *Fake) Start(ctx context.Context, id string) error {
 	if program == "exit" {
 		f.end(c, code)
 	}
-	return nil
+	return f.answerLocked("Start")
 }
 
 // Stop is Engine.Stop.
@@ -124,8 +127,9 @@ func (f *Fake) Stop(ctx context.Context, id string, opts StopOptions) error {
 	program, _ := c.program()
 	if c.State != Running || program != "ignore" {
 		f.end(c, 0)
+		err := f.answerLocked("Stop")
 		f.mu.Unlock()
-		return nil
+		return err
 	}
 	ended := c.ended
 	f.mu.Unlock()
@@ -166,7 +170,7 @@ func (f *Fake) Remove(ctx context.Context, id string) error {
 	f.end(c, 137)
 	delete(f.containers, c.ID)
 	f.tell(c)
-	return nil
+	return f.answerLocked("Remove")
 }
 
 // Inspect is Engine.Inspect.

@@ -15,6 +15,8 @@ import (
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/swarm"
 
+	"golang.org/x/sync/errgroup"
+
 	"shoal/internal/id"
 	"shoal/internal/taskstate"
 	"shoal/worker/assignment"
@@ -107,10 +109,11 @@ func TestDockerLifeOfATask(t *testing.T) {
 	d := newDockerRun(t)
 	task := with(d.task("serve"), func(c *swarm.ContainerSpec) {
 		c.Env, c.Hostname = []string{"SLOT={{.Task.Slot}}"}, "{{.Service.Name}}-{{.Task.Slot}}"
-		c.Mounts = []mount.Mount{{Type: mount.TypeTmpfs, Target: "/tmp"}, {Type: mount.TypeVolume, Target: "/anonymous"}}
+		c.Mounts = []mount.Mount{{Type: mount.TypeTmpfs, Target: "/tmp", TmpfsOptions: &mount.TmpfsOptions{Mode: 0o1777}}, {Type: mount.TypeVolume, Target: "/anonymous"}}
 		c.Ulimits, c.CapabilityDrop, c.Sysctls = []*container.Ulimit{{Name: "nofile", Soft: 100, Hard: 200}}, []string{"ALL"}, map[string]string{"net.core.somaxconn": "77"}
 		c.ReadOnly, c.User, c.Groups, c.StopSignal = true, "1000", []string{"2000"}, "SIGTERM"
 		c.Hosts, c.DNSConfig = []string{"10.1.1.1 one uno"}, &swarm.DNSConfig{Nameservers: []string{"10.9.9.9"}, Search: []string{"example"}}
+		c.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "/probe", "check", "ok"}, Interval: 100 * time.Millisecond, Retries: 1000}
 		c.Privileges, c.Labels = &swarm.Privileges{NoNewPrivileges: true}, map[string]string{"mine": "1"}
 	})
 	task.Spec.HostPorts = []swarm.PortConfig{{TargetPort: 80, PublishMode: swarm.PortConfigPublishModeHost}}
@@ -209,4 +212,50 @@ func TestDockerStartIsFast(t *testing.T) {
 	if tasks[4] > 2*runs[4] {
 		t.Errorf("a task takes %s to run, docker run %s", tasks[4], runs[4])
 	}
+}
+
+// TestDockerManyTasks compares many tasks at once with the engine alone, the
+// numbers are in the log.
+func TestDockerManyTasks(t *testing.T) {
+	d := newDockerRun(t)
+	const n = 30
+	var tasks []assignment.Task
+	for range n {
+		tasks = append(tasks, d.task("serve"))
+	}
+	before := time.Now()
+	d.x.Set(tasks, false)
+	for _, task := range tasks {
+		d.until(task.ID, taskstate.Running)
+	}
+	took := time.Since(before)
+	alone := d.startAlone(n)
+	t.Logf("%d containers: engine alone %s, as tasks %s", n, alone, took)
+	if took > 2*alone {
+		t.Errorf("%d tasks took %s, the engine alone takes %s", n, took, alone)
+	}
+}
+
+func (d *dockerRun) startAlone(n int) time.Duration {
+	d.t.Helper()
+	before := time.Now()
+	var group errgroup.Group
+	group.SetLimit(8)
+	for range n {
+		group.Go(func() error {
+			spec, err := containerSpec(d.task("serve"), d.cluster, node(), "1.41")
+			if err != nil {
+				return err
+			}
+			id, err := d.engine.Create(d.t.Context(), spec)
+			if err != nil {
+				return err
+			}
+			return d.engine.Start(d.t.Context(), id)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		d.t.Fatal(err)
+	}
+	return time.Since(before)
 }

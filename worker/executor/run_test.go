@@ -149,6 +149,44 @@ func TestTemporaryErrorsAreTriedAgain(t *testing.T) {
 	}
 }
 
+func TestTriesGrowSlower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, engine.NewFake("probe"))
+		h.fake.Fail("Create", -1, fmt.Errorf("busy: %w", errdefs.ErrUnavailable))
+		h.x.Set(set(aTask("t1", taskstate.Running)), true)
+		h.after(time.Hour)
+		h.want("t1", taskstate.Preparing, "busy: unavailable")
+		if got := h.fake.Calls("Create"); got < 700 || got > 1500 { // 2.5 to 5 s apart
+			t.Errorf("%d tries in an hour", got)
+		}
+		h.fake.Fail("Create", 0, nil)
+		h.after(6 * time.Second)
+		h.want("t1", taskstate.Running, "")
+	})
+}
+
+func TestLostReportsAreSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, engine.NewFake("probe"))
+		task := aTask("t1", taskstate.Running)
+		h.x.Set(set(task), true)
+		h.after(0)
+		reports := len(h.seen["t1"])
+		task.Status = h.last("t1")
+		h.x.Set(set(task), true)
+		h.after(0)
+		if got := len(h.seen["t1"]); got != reports {
+			t.Errorf("%d reports of what the managers know", got-reports)
+		}
+		task.Status = taskstate.Status{State: taskstate.Assigned}
+		h.x.Set(set(task), true)
+		h.after(0)
+		if got := len(h.seen["t1"]); got != reports+1 || h.last("t1").State != taskstate.Running {
+			t.Errorf("%d more reports, last %+v; want running once more", got-reports, h.last("t1"))
+		}
+	})
+}
+
 func TestRestartedDaemonAdoptsContainers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, engine.NewFake("probe"))

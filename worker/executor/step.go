@@ -219,7 +219,9 @@ func (e *Executor) takeResult(r result, touched map[string]bool) {
 		if r.container != nil {
 			t.id = r.container.ID
 		}
-		t.wait.Reset()
+		if r.op != look { // looking comes before each try
+			t.wait.Reset()
+		}
 	default:
 		e.takeError(t, r)
 	}

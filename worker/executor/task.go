@@ -68,8 +68,12 @@ func (e *Executor) takeTasks(ctx context.Context, n news, touched map[string]boo
 			t = newTask(a)
 			e.tasks[a.ID] = t
 		}
+		behind := t.assigned && a.Status.State < t.status.State
 		if t.update(a) {
 			touched[a.ID] = true
+		}
+		if behind { // what was reported has been lost on the way
+			e.cfg.Report(a.ID, t.status)
 		}
 	}
 	if !n.complete {

@@ -156,7 +156,12 @@ func (s suite) images(t *testing.T) {
 }
 
 func (s suite) life(t *testing.T) {
-	id := s.create(t, s.spec("serve"))
+	spec := s.spec("serve")
+	// Healthy means here that the program has come to heed signals.
+	spec.Config.Healthcheck = &container.HealthConfig{
+		Test: []string{"CMD", "/probe", "check", "ok"}, Interval: 100 * time.Millisecond, Retries: 1000,
+	}
+	id := s.create(t, spec)
 	if c := s.inspect(t, id); c.State != engine.Created || c.PID != 0 || c.Labels[label] != s.run {
 		t.Errorf("created: %+v", c)
 	}
@@ -165,9 +170,10 @@ func (s suite) life(t *testing.T) {
 			t.Errorf("start: %v", err)
 		}
 	}
-	if c := s.inspect(t, id); c.State != engine.Running || c.PID == 0 || c.Health != engine.NoHealth {
+	if c := s.inspect(t, id); c.State != engine.Running || c.PID == 0 {
 		t.Errorf("started: %+v", c)
 	}
+	s.until(t, id, func(c *engine.Container) bool { return c.Health == engine.Healthy })
 	for range 2 {
 		if err := s.e.Stop(t.Context(), id, engine.StopOptions{}); err != nil && !errdefs.IsNotModified(err) {
 			t.Errorf("stop: %v", err)
@@ -215,10 +221,13 @@ func (s suite) gracePeriod(t *testing.T) {
 }
 
 func (s suite) health(t *testing.T) {
+	if c := s.inspect(t, s.start(t, s.spec("serve"))); c.Health != engine.NoHealth {
+		t.Errorf("health without a check: %q", c.Health)
+	}
 	for word, want := range map[string]engine.Health{"ok": engine.Healthy, "bad": engine.Unhealthy} {
 		spec := s.spec("serve")
 		spec.Config.Healthcheck = &container.HealthConfig{
-			Test: []string{"CMD", "/probe", "check", word}, Interval: time.Second, Retries: 1,
+			Test: []string{"CMD", "/probe", "check", word}, Interval: time.Second, Retries: 3,
 		}
 		id := s.start(t, spec)
 		if c := s.inspect(t, id); c.Health != engine.Starting {

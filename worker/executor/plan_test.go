@@ -1,0 +1,141 @@
+package executor
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"shoal/internal/taskstate"
+	"shoal/worker/assignment"
+	"shoal/worker/engine"
+)
+
+func TestNext(t *testing.T) {
+	now := time.Unix(1000, 0)
+	old := time.Unix(1, 0)
+	created := &engine.Container{Summary: engine.Summary{ID: "c", State: engine.Created}}
+	runs := func(h engine.Health) *engine.Container {
+		return &engine.Container{Summary: engine.Summary{ID: "c", State: engine.Running, Health: h}, PID: 9}
+	}
+	ended := func(code int) *engine.Container {
+		return &engine.Container{Summary: engine.Summary{ID: "c", State: engine.Exited}, ExitCode: code}
+	}
+	removing := &engine.Container{Summary: engine.Summary{ID: "c", State: engine.Removing}}
+	is := func(s taskstate.State) taskstate.Status { return taskstate.Status{State: s, At: old} }
+	to := func(s taskstate.State, message, err string, c *engine.Container) taskstate.Status {
+		st := taskstate.Status{State: s, At: now, Message: message, Err: err}
+		if c != nil {
+			st.ContainerID, st.PID, st.ExitCode = c.ID, c.PID, c.ExitCode
+		}
+		return st
+	}
+	for _, c := range []struct {
+		name      string
+		desired   taskstate.State
+		status    taskstate.State
+		container *engine.Container
+		stale     bool
+		unhealthy bool
+		want      step
+	}{
+		{"looks first", taskstate.Remove, taskstate.Running, runs(""), true, false, step{is(taskstate.Running), look}},
+		{"accepts", taskstate.Running, taskstate.Assigned, nil, false, false, step{to(taskstate.Accepted, "accepted", "", nil), none}},
+		{"prepares", taskstate.Ready, taskstate.Accepted, nil, false, false, step{to(taskstate.Preparing, "preparing", "", nil), prepare}},
+		{"prepares again", taskstate.Running, taskstate.Preparing, nil, false, false, step{is(taskstate.Preparing), prepare}},
+		{"makes a lost prepared container again", taskstate.Running, taskstate.Ready, nil, false, false, step{is(taskstate.Ready), prepare}},
+		{"is prepared", taskstate.Ready, taskstate.Preparing, created, false, false, step{to(taskstate.Ready, "prepared", "", created), none}},
+		{"waits when ready", taskstate.Ready, taskstate.Ready, created, false, false, step{is(taskstate.Ready), none}},
+		{"starts", taskstate.Running, taskstate.Ready, created, false, false, step{to(taskstate.Starting, "starting", "", created), start}},
+		{"starts a job", taskstate.Complete, taskstate.Ready, created, false, false, step{to(taskstate.Starting, "starting", "", created), start}},
+		{"runs", taskstate.Running, taskstate.Starting, runs(engine.NoHealth), false, false, step{to(taskstate.Running, "started", "", runs("")), none}},
+		{"runs when healthy", taskstate.Running, taskstate.Starting, runs(engine.Healthy), false, false, step{to(taskstate.Running, "started", "", runs("")), none}},
+		{"is adopted", taskstate.Running, taskstate.Assigned, runs(engine.NoHealth), false, false, step{to(taskstate.Running, "started", "", runs("")), none}},
+		{"waits for health", taskstate.Running, taskstate.Ready, runs(engine.Starting), false, false, step{to(taskstate.Starting, "starting", "", runs("")), none}},
+		{"stops the unhealthy", taskstate.Running, taskstate.Running, runs(engine.Unhealthy), false, false, step{is(taskstate.Running), stop}},
+		{"completes", taskstate.Running, taskstate.Running, ended(0), false, false, step{to(taskstate.Complete, "finished", "", ended(0)), none}},
+		{"fails", taskstate.Running, taskstate.Running, ended(3), false, false, step{to(taskstate.Failed, "started", "task: non-zero exit (3)", ended(3)), none}},
+		{"fails at once", taskstate.Running, taskstate.Starting, ended(1), false, false, step{to(taskstate.Failed, "started", "task: non-zero exit (1)", ended(1)), none}},
+		{"fails for its health", taskstate.Running, taskstate.Running, ended(0), false, true, step{to(taskstate.Failed, "started", "dockerexec: unhealthy container", ended(0)), none}},
+		{"is destroyed", taskstate.Running, taskstate.Running, nil, false, false, step{to(taskstate.Failed, "", "dockerexec: container destroyed", nil), none}},
+		{"is being destroyed", taskstate.Running, taskstate.Running, removing, false, false, step{to(taskstate.Failed, "", "dockerexec: container destroyed", removing), none}},
+		{"stays failed", taskstate.Running, taskstate.Failed, ended(3), false, false, step{is(taskstate.Failed), none}},
+		{"does not rise again", taskstate.Running, taskstate.Failed, runs(""), false, false, step{is(taskstate.Failed), stop}},
+		{"stays rejected", taskstate.Running, taskstate.Rejected, nil, false, false, step{is(taskstate.Rejected), none}},
+		{"stops", taskstate.Shutdown, taskstate.Running, runs(""), false, false, step{is(taskstate.Running), stop}},
+		{"is shut down", taskstate.Shutdown, taskstate.Running, ended(143), false, false, step{to(taskstate.Shutdown, "shutdown", "", ended(143)), none}},
+		{"is shut down before it starts", taskstate.Shutdown, taskstate.Ready, created, false, false, step{to(taskstate.Shutdown, "shutdown", "", created), none}},
+		{"is shut down before it exists", taskstate.Shutdown, taskstate.Assigned, nil, false, false, step{to(taskstate.Shutdown, "shutdown", "", nil), none}},
+		{"keeps how it ended", taskstate.Shutdown, taskstate.Failed, ended(3), false, false, step{is(taskstate.Failed), none}},
+		{"stops before removal", taskstate.Remove, taskstate.Running, runs(""), false, false, step{is(taskstate.Running), stop}},
+		{"is removed", taskstate.Remove, taskstate.Failed, ended(3), false, false, step{is(taskstate.Failed), remove}},
+		{"is shut down and removed", taskstate.Remove, taskstate.Running, ended(0), false, false, step{to(taskstate.Shutdown, "shutdown", "", ended(0)), remove}},
+		{"is forgotten", taskstate.Remove, taskstate.Shutdown, nil, false, false, step{is(taskstate.Shutdown), forget}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := next(known{
+				task: assignment.Task{Desired: c.desired}, status: is(c.status),
+				container: c.container, stale: c.stale, unhealthy: c.unhealthy,
+			}, now)
+			if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(step{})); diff != "" {
+				t.Errorf("next (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestNextComesToRest walks every combination of what can be known: whatever
+// the steps bring about, a task never goes back and comes to a point where
+// nothing is left to do.
+func TestNextComesToRest(t *testing.T) {
+	containers := []*engine.Container{nil}
+	for _, s := range []engine.State{engine.Created, engine.Running, engine.Exited} {
+		for _, h := range []engine.Health{engine.NoHealth, engine.Healthy, engine.Unhealthy} {
+			containers = append(containers, &engine.Container{Summary: engine.Summary{ID: "c", State: s, Health: h}})
+		}
+	}
+	for _, want := range []taskstate.State{taskstate.Ready, taskstate.Running, taskstate.Complete, taskstate.Shutdown, taskstate.Remove} {
+		for _, status := range taskstate.All() {
+			for _, c := range containers {
+				k := known{task: assignment.Task{Desired: want}, status: taskstate.Status{State: status}, container: c}
+				rest := false
+				for range 20 {
+					s := next(k, time.Unix(1000, 0))
+					if s.status.State < k.status.State {
+						t.Fatalf("from %+v back to %+v", k, s)
+					}
+					if rest = s.op == forget || s.op == none && same(s.status, k.status); rest {
+						break
+					}
+					k.status = s.status
+					k.container = brings(s.op, k.container)
+				}
+				if !rest {
+					t.Errorf("desired %s, status %s, container %+v: no rest, at %+v", want, status, c, k)
+				}
+				if want == taskstate.Remove && k.container != nil {
+					t.Errorf("desired %s, status %s, container %+v: container left", want, status, c)
+				}
+			}
+		}
+	}
+}
+
+// brings is what a step that succeeds makes of a container.
+func brings(o op, c *engine.Container) *engine.Container {
+	at := func(s engine.State) *engine.Container {
+		return &engine.Container{Summary: engine.Summary{ID: "c", State: s}}
+	}
+	switch o {
+	case prepare:
+		return at(engine.Created)
+	case start:
+		return at(engine.Running)
+	case stop:
+		return at(engine.Exited)
+	case remove:
+		return nil
+	default:
+		return c
+	}
+}
