@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,10 +23,5 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills at once
-	return cli.Run(ctx, cli.Config{Args: os.Args[1:], Version: version, Daemon: runNode})
-}
-
-// runNode is where the daemon begins.
-func runNode(context.Context, node.Config) error {
-	return errors.New("the daemon is not part of this build yet")
+	return cli.Run(ctx, cli.Config{Args: os.Args[1:], Version: version, Daemon: node.Run})
 }

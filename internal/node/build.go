@@ -1,0 +1,227 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"shoal/gossip"
+	"shoal/internal/id"
+	"shoal/internal/pki"
+	"shoal/worker"
+	"shoal/worker/assignment"
+	"shoal/worker/session"
+)
+
+// build makes the parts of one run. Those that need closing take nothing
+// before they run, but for gossip, which comes last.
+func (m *member) build(listener net.Listener) error {
+	registry := prometheus.NewRegistry()
+	m.mu.Lock()
+	m.metrics = prometheus.Gatherers{registry}
+	m.mu.Unlock()
+	m.doors = newDoors(listener, pki.ServerTLS(pki.Server{
+		Credential: m.credential,
+		Protocols:  []string{protocolRaft, protocolRPC, protocolJoin, protocolHTTP},
+		Anonymous:  []string{protocolJoin},
+		Allow:      m.allow,
+	}), m.log)
+	var err error
+	m.renewer, err = pki.NewRenewer(pki.RenewerConfig{Credential: m.credential, Managers: m.managers, Log: m.log, Registerer: registry})
+	if err != nil {
+		return err
+	}
+	if m.worker, err = m.newWorker(registry); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	keys, err := m.record.openGossipKeys(m.key)
+	if err != nil {
+		return err
+	}
+	listen, _, _ := net.SplitHostPort(m.record.Listen)
+	advertise, _, _ := net.SplitHostPort(m.record.Advertise)
+	m.gossip, err = gossip.New(gossip.Config{
+		NodeID: m.record.NodeID, Label: m.record.ClusterID, Keys: keys,
+		BindAddr: listen, BindPort: m.cfg.GossipPort, AdvertiseAddr: advertise, AdvertisePort: m.cfg.GossipPort,
+		Meta: []byte(m.cfg.Version), Log: m.log, Registerer: registry,
+	})
+	return err
+}
+
+func (m *member) newWorker(registry prometheus.Registerer) (*worker.Worker, error) {
+	return worker.New(worker.Config{
+		Dir: m.cfg.workerDir(), Key: m.key, NodeID: m.record.NodeID, ClusterID: m.record.ClusterID,
+		EngineHost: m.cfg.Engine, Log: m.log, Registerer: registry,
+		Session: session.Config{
+			Boot: id.New(), Addr: m.record.Advertise,
+			Managers: func() []assignment.Manager { return toAssignment(m.managers()) },
+			TLS: func() (*tls.Config, error) {
+				return pki.ClientTLS(pki.Client{Credential: m.credential, Protocols: []string{protocolRPC}, Roles: []pki.Role{pki.RoleManager}}), nil
+			},
+			OnManagers:   m.onManagers,
+			OnGossipKeys: m.onGossipKeys,
+			OnRole:       func(r swarm.NodeRole) { m.renewer.SetRole(pki.Role(r)) },
+			OnSession:    m.onSession,
+			OnRefused:    m.onRefused,
+		},
+	})
+}
+
+// allow decides which peers with a good certificate may use which protocol.
+func (m *member) allow(peer pki.Identity, protocol string) error {
+	denied := func(why string) error { return fmt.Errorf("%s: %s: %w", peer, why, errdefs.ErrPermissionDenied) }
+	switch {
+	case protocol == protocolRaft && peer.Role != pki.RoleManager:
+		return denied("only managers speak Raft")
+	case protocol == protocolRPC && peer.Role == pki.RoleClient:
+		return denied("clients speak HTTP/1.1")
+	case (protocol == protocolHTTP || protocol == "") && peer.Role == pki.RoleWorker:
+		return denied("the API over TCP is for clients and managers")
+	}
+	if mgr := m.manager(); mgr != nil && peer.Role != pki.RoleClient {
+		return mgr.Member(peer.NodeID)
+	}
+	return nil
+}
+
+// dial connects to a manager's cluster listener.
+func (m *member) dial(ctx context.Context, addr, protocol string) (net.Conn, error) {
+	dialer := tls.Dialer{Config: pki.ClientTLS(pki.Client{
+		Credential: m.credential, Protocols: []string{protocol}, Roles: []pki.Role{pki.RoleManager},
+	})}
+	return dialer.DialContext(ctx, "tcp", addr)
+}
+
+// serveRPC answers sessions and the calls of other managers.
+func (m *member) serveRPC(ctx context.Context) error {
+	h := m.managerOnly(func(w http.ResponseWriter, r *http.Request, mgr handlers) { mgr.RPC().ServeHTTP(w, r) })
+	return serve(ctx, m.doors.door(protocolRPC), h, func(s *http.Server) {
+		s.Protocols = new(http.Protocols)
+		s.Protocols.SetHTTP2(true)
+		// A worker that is cut off is noticed by its silence, not by pings; a
+		// manager may hold a session of every worker.
+		s.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 1000}
+	})
+}
+
+// serveJoin answers nodes that have no certificate yet.
+func (m *member) serveJoin(ctx context.Context) error {
+	h := m.managerOnly(func(w http.ResponseWriter, r *http.Request, mgr handlers) { mgr.Join().ServeHTTP(w, r) })
+	return serve(ctx, m.doors.door(protocolJoin), h, func(s *http.Server) {
+		s.ReadTimeout, s.WriteTimeout = 10*time.Second, 30*time.Second
+		s.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+	})
+}
+
+// serveTCP answers the Docker API to clients with a certificate.
+func (m *member) serveTCP(ctx context.Context) error {
+	return serve(ctx, m.doors.door(protocolHTTP), m.node.dockerAPI(), nil)
+}
+
+// handlers is what a manager serves on the cluster's listener.
+type handlers interface {
+	RPC() http.Handler
+	Join() http.Handler
+}
+
+func (m *member) managerOnly(h func(http.ResponseWriter, *http.Request, handlers)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mgr := m.manager()
+		if mgr == nil {
+			writeError(w, http.StatusServiceUnavailable, errors.New("this node is not a manager"))
+			return
+		}
+		h(w, r, mgr)
+	})
+}
+
+// gossipSeeds are the managers' gossip listeners, on the port that all use.
+func (m *member) gossipSeeds() (seeds []string) {
+	for _, peer := range m.managers() {
+		host, _, err := net.SplitHostPort(peer.Addr)
+		if err == nil && peer.NodeID != m.record.NodeID {
+			seeds = append(seeds, net.JoinHostPort(host, strconv.Itoa(m.cfg.GossipPort)))
+		}
+	}
+	return seeds
+}
+
+func (m *member) onManagers(list []assignment.Manager) {
+	managers := make([]pki.Manager, 0, len(list))
+	for _, a := range list {
+		managers = append(managers, pki.Manager(a))
+	}
+	if len(managers) == 0 {
+		return
+	}
+	m.remember(func(r *record) { r.Managers = managers })
+}
+
+func (m *member) onGossipKeys(keys [][]byte) {
+	if err := m.gossip.SetKeys(keys); err != nil {
+		m.log.Error("take new gossip keys", "error", err)
+		return
+	}
+	m.remember(func(r *record) {
+		if err := r.sealGossipKeys(m.key, keys); err != nil {
+			m.log.Error("seal gossip keys", "error", err)
+		}
+	})
+}
+
+// onRefused notes that the cluster does not want this node any more. What runs
+// here goes on until the node is told to leave.
+func (m *member) onRefused(err error) {
+	if errdefs.IsPermissionDenied(err) || errdefs.IsConflict(err) {
+		m.log.Error("the managers refuse this node: run `shoal leave` here, and join again if it should be part of the cluster", "error", err)
+		m.node.setError(err)
+	}
+}
+
+// remember changes the record, and the file if the node is in the cluster.
+func (m *member) remember(change func(*record)) {
+	m.mu.Lock()
+	next := *m.record
+	next.Managers = slices.Clone(m.record.Managers)
+	change(&next)
+	m.record = &next
+	m.mu.Unlock()
+	if !m.isReady() {
+		return // an init or join that has yet to succeed writes it then
+	}
+	if err := m.saveRecord(); err != nil {
+		m.log.Error("write the node's record", "error", err)
+	}
+}
+
+func (m *member) saveRecord() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.record.save(m.cfg.record())
+}
+
+func toAssignment(list []pki.Manager) []assignment.Manager {
+	managers := make([]assignment.Manager, 0, len(list))
+	for _, m := range list {
+		managers = append(managers, assignment.Manager(m))
+	}
+	return managers
+}
+
+func removeAll(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove %s: %w", dir, err)
+	}
+	return nil
+}

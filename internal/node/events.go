@@ -1,0 +1,67 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// eventWriter joins streams of events, a line of JSON each, into one answer.
+type eventWriter struct {
+	mu      sync.Mutex
+	w       http.ResponseWriter
+	control *http.ResponseController
+	started bool
+}
+
+func (e *eventWriter) write(event any) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.started {
+		e.started = true
+		e.w.Header().Set("Content-Type", "application/json")
+	}
+	if err := json.NewEncoder(e.w).Encode(event); err != nil {
+		return err
+	}
+	return e.control.Flush()
+}
+
+func (e *eventWriter) begun() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.started
+}
+
+// events hands on the engine's events until its stream ends.
+func (e *engineProxy) events(ctx context.Context, query string, emit func(any) error) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/events?"+query, nil)
+	if err != nil {
+		return err
+	}
+	response, err := e.transport.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("the Docker Engine at unix://%s does not answer: %w", e.socket, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		var refusal struct{ Message string }
+		_ = json.NewDecoder(response.Body).Decode(&refusal) // the status says enough
+		return fmt.Errorf("events of the Docker Engine: %s: %s", response.Status, refusal.Message)
+	}
+	dec := json.NewDecoder(response.Body)
+	for {
+		var event json.RawMessage
+		if err := dec.Decode(&event); err == io.EOF { //nolint:errorlint // Decode returns it bare
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := emit(event); err != nil {
+			return err
+		}
+	}
+}

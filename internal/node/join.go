@@ -1,0 +1,322 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/swarm"
+
+	"shoal/internal/pki"
+	"shoal/manager"
+	"shoal/manager/api"
+	"shoal/manager/ca"
+)
+
+// joinWait is how long init and join wait for the node to be part of the
+// cluster. After that it goes on in the background.
+const joinWait = 20 * time.Second
+
+var (
+	errAlready = fmt.Errorf(`This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one: %w`, errdefs.ErrUnavailable)                                                                           //nolint:staticcheck // Swarm's
+	errNotPart = fmt.Errorf("This node is not part of a swarm: %w", errdefs.ErrUnavailable)                                                                                                                                                  //nolint:staticcheck // Swarm's
+	errTimeout = fmt.Errorf(`Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node: %w`, errdefs.ErrUnavailable) //nolint:staticcheck // Swarm's
+)
+
+func (n *Node) handleInit(w http.ResponseWriter, r *http.Request) {
+	var request swarm.InitRequest
+	if err := decode(w, r, &request); err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	nodeID, err := n.init(r.Context(), request)
+	if err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, nodeID)
+}
+
+func (n *Node) handleJoin(w http.ResponseWriter, r *http.Request) {
+	var request swarm.JoinRequest
+	if err := decode(w, r, &request); err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	if err := n.join(r.Context(), request); err != nil {
+		api.WriteError(w, err)
+	}
+}
+
+func (n *Node) handleUnlock(w http.ResponseWriter, _ *http.Request) {
+	if m, _ := n.current(); m == nil {
+		api.WriteError(w, errNotPart)
+		return
+	}
+	writeError(w, http.StatusConflict, errors.New("swarm is not locked"))
+}
+
+func decode(w http.ResponseWriter, r *http.Request, into any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("request body is not the JSON that is expected here: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// init starts a cluster of this node alone.
+func (n *Node) init(ctx context.Context, request swarm.InitRequest) (nodeID string, err error) {
+	if err := checkInit(request); err != nil {
+		return "", err
+	}
+	addrs, err := n.addresses(request.ListenAddr, request.AdvertiseAddr)
+	if err != nil {
+		return "", err
+	}
+	n.change.Lock()
+	defer n.change.Unlock()
+	if m, _ := n.current(); m != nil {
+		return "", errAlready
+	}
+	if err := n.tryListen(addrs.listen); err != nil {
+		return "", err
+	}
+	founding, credential, err := n.found(request, addrs)
+	if err != nil {
+		return "", errors.Join(err, n.cfg.wipe())
+	}
+	r := n.newRecord(credential.Identity(), addrs)
+	r.Managers = []pki.Manager{{NodeID: r.NodeID, Addr: addrs.advertise}}
+	key, err := loadDataKey(n.cfg.dataKey())
+	if err == nil {
+		err = r.sealGossipKeys(key, founding.Cluster.GossipKeys)
+	}
+	if err != nil {
+		return "", errors.Join(err, n.cfg.wipe())
+	}
+	m := newMember(n, r, founding)
+	n.start(m)
+	// The record is what makes the membership last, so it comes after the
+	// cluster has come up: nobody else knows of one that has not.
+	if err := n.awaitReady(ctx, m); err != nil {
+		n.stop(m)
+		return "", errors.Join(err, n.cfg.wipe())
+	}
+	if err := m.saveRecord(); err != nil {
+		n.stop(m)
+		return "", errors.Join(err, n.cfg.wipe())
+	}
+	return r.NodeID, nil
+}
+
+// checkInit refuses what this version cannot do.
+func checkInit(r swarm.InitRequest) error {
+	refuse := func(field, why string) error { return fmt.Errorf("%s: %s: %w", field, why, errdefs.ErrNotImplemented) }
+	switch {
+	case r.ForceNewCluster:
+		return refuse("ForceNewCluster (--force-new-cluster)", "recovery from a lost quorum is not there yet")
+	case r.AutoLockManagers || r.Spec.EncryptionConfig.AutoLockManagers:
+		return refuse("AutoLockManagers (--autolock)", "managers cannot be locked yet; what they store is sealed with a key in the state directory")
+	case r.DataPathAddr != "" || r.DataPathPort != 0 && r.DataPathPort != 4789:
+		return refuse("DataPathAddr, DataPathPort (--data-path-addr, --data-path-port)", "there are no overlay networks yet")
+	case len(r.Spec.CAConfig.ExternalCAs) > 0:
+		return refuse("Spec.CAConfig.ExternalCAs (--external-ca)", "certificates are issued by the cluster's own CA")
+	case r.Spec.CAConfig.SigningCACert != "" || r.Spec.CAConfig.SigningCAKey != "":
+		return refuse("Spec.CAConfig.SigningCACert", "the cluster makes its own root certificate")
+	}
+	return nil
+}
+
+// found makes the identity and the first objects of a new cluster.
+func (n *Node) found(request swarm.InitRequest, addrs addresses) (*manager.Founding, *pki.Credential, error) {
+	if err := n.cfg.wipe(); err != nil {
+		return nil, nil, err
+	}
+	now := time.Now()
+	cluster, err := ca.NewCluster(ca.Founding{
+		Spec: request.Spec, DefaultAddrPool: request.DefaultAddrPool, SubnetSize: request.SubnetSize, DataPathPort: request.DataPathPort,
+	}, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyPEM, csrPEM, err := pki.NewKeyAndCSR()
+	if err != nil {
+		return nil, nil, err
+	}
+	first, certPEM, err := ca.FirstNode(cluster, pki.JoinRequest{
+		CSR: csrPEM, Addr: addrs.advertise, GossipAddr: n.gossipAddr(addrs), Hostname: hostname(), Availability: string(request.Availability),
+	}, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	credential, err := n.newCredential(keyPEM, certPEM, cluster.RootCert)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &manager.Founding{Cluster: cluster, Node: first}, credential, nil
+}
+
+// join makes this node part of the cluster that the token is of.
+func (n *Node) join(ctx context.Context, request swarm.JoinRequest) error {
+	token, err := checkJoin(request)
+	if err != nil {
+		return err
+	}
+	addrs, err := n.addresses(request.ListenAddr, request.AdvertiseAddr)
+	if err != nil {
+		return err
+	}
+	n.change.Lock()
+	defer n.change.Unlock()
+	if m, _ := n.current(); m != nil {
+		return errAlready
+	}
+	if err := n.tryListen(addrs.listen); err != nil {
+		return err
+	}
+	m, err := n.askToJoin(ctx, request, token, addrs)
+	if err != nil {
+		return errors.Join(err, n.cfg.wipe())
+	}
+	n.start(m)
+	return n.awaitReady(ctx, m)
+}
+
+func checkJoin(r swarm.JoinRequest) (pki.Token, error) {
+	if r.DataPathAddr != "" {
+		return pki.Token{}, fmt.Errorf("DataPathAddr (--data-path-addr): there are no overlay networks yet: %w", errdefs.ErrNotImplemented)
+	}
+	if len(r.RemoteAddrs) == 0 {
+		return pki.Token{}, fmt.Errorf("at least 1 RemoteAddr is required to join: %w", errdefs.ErrInvalidArgument)
+	}
+	for _, addr := range r.RemoteAddrs {
+		if _, _, err := splitAddress(addr, "", defaultPort); err != nil || addr == "" {
+			return pki.Token{}, fmt.Errorf("RemoteAddrs: %q is not HOST:PORT of a manager: %w", addr, errdefs.ErrInvalidArgument)
+		}
+	}
+	switch r.Availability {
+	case "", swarm.NodeAvailabilityActive, swarm.NodeAvailabilityPause, swarm.NodeAvailabilityDrain:
+	default:
+		return pki.Token{}, fmt.Errorf("Availability: %q is not active, pause or drain: %w", r.Availability, errdefs.ErrInvalidArgument)
+	}
+	if r.JoinToken == "" {
+		return pki.Token{}, pki.ErrTokenRefused
+	}
+	return pki.ParseToken(r.JoinToken)
+}
+
+// askToJoin asks one manager after the other for a certificate.
+func (n *Node) askToJoin(ctx context.Context, request swarm.JoinRequest, token pki.Token, addrs addresses) (*member, error) {
+	if err := n.cfg.wipe(); err != nil {
+		return nil, err
+	}
+	keyPEM, csrPEM, err := pki.NewKeyAndCSR()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinWait)
+	defer cancel()
+	var failures error
+	for _, remote := range request.RemoteAddrs {
+		host, port, _ := splitAddress(remote, "", defaultPort) // checked before
+		response, err := pki.FetchJoin(ctx, net.JoinHostPort(host, port), token, pki.JoinRequest{
+			Token: token.Text(), CSR: csrPEM, Addr: addrs.advertise, GossipAddr: n.gossipAddr(addrs),
+			Hostname: hostname(), Availability: string(request.Availability),
+		})
+		if err != nil {
+			failures = errors.Join(failures, fmt.Errorf("join through %s: %w", remote, err))
+			continue
+		}
+		return n.admitted(response, keyPEM, addrs)
+	}
+	return nil, failures
+}
+
+// admitted writes down what the cluster has given this node.
+func (n *Node) admitted(response *pki.JoinResponse, keyPEM []byte, addrs addresses) (*member, error) {
+	credential, err := n.newCredential(keyPEM, response.Certificate, response.RootCert)
+	if err != nil {
+		return nil, err
+	}
+	key, err := loadDataKey(n.cfg.dataKey())
+	if err != nil {
+		return nil, err
+	}
+	r := n.newRecord(credential.Identity(), addrs)
+	r.Managers = response.Managers
+	if err := r.sealGossipKeys(key, response.GossipKeys); err != nil {
+		return nil, err
+	}
+	if err := r.save(n.cfg.record()); err != nil {
+		return nil, err
+	}
+	return newMember(n, r, nil), nil
+}
+
+func (n *Node) newCredential(keyPEM, certPEM, rootPEM []byte) (*pki.Credential, error) {
+	if err := os.MkdirAll(n.cfg.certDir(), 0o700); err != nil {
+		return nil, err
+	}
+	return pki.NewCredential(n.cfg.certDir(), keyPEM, certPEM, rootPEM)
+}
+
+// awaitReady waits until the node is part of the cluster.
+func (n *Node) awaitReady(ctx context.Context, m *member) error {
+	timeout := time.NewTimer(joinWait)
+	defer timeout.Stop()
+	select {
+	case <-m.ready:
+		return nil
+	case <-timeout.C:
+		if _, err := n.current(); err != nil {
+			return fmt.Errorf("%w (%w)", errTimeout, err)
+		}
+		return errTimeout
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (n *Node) newRecord(identity pki.Identity, addrs addresses) *record {
+	return &record{Version: recordVersion, NodeID: identity.NodeID, ClusterID: identity.ClusterID, Listen: addrs.listen, Advertise: addrs.advertise}
+}
+
+// addresses are those of the request, else those of the daemon's flags.
+func (n *Node) addresses(listen, advertise string) (addresses, error) {
+	if listen == "" || listen == "0.0.0.0:2377" && n.cfg.ListenAddr != "" {
+		listen = n.cfg.ListenAddr // the docker CLI sends its default always
+	}
+	if advertise == "" {
+		advertise = n.cfg.AdvertiseAddr
+	}
+	return resolveAddresses(listen, advertise)
+}
+
+// tryListen finds out before anything is written that a port is taken.
+func (n *Node) tryListen(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen address %s: %w", addr, err)
+	}
+	return l.Close()
+}
+
+func (n *Node) gossipAddr(a addresses) string {
+	host, _, _ := net.SplitHostPort(a.advertise)
+	return net.JoinHostPort(host, strconv.Itoa(n.cfg.GossipPort))
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}

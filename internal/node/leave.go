@@ -1,0 +1,93 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"shoal/internal/pki"
+	"shoal/manager/api"
+)
+
+// purgeTimeout bounds how long a node that leaves stops its containers.
+const purgeTimeout = 5 * time.Minute
+
+func (n *Node) handleLeave(w http.ResponseWriter, r *http.Request) {
+	force := false
+	if text := r.URL.Query().Get("force"); text != "" {
+		var err error
+		if force, err = strconv.ParseBool(text); err != nil {
+			api.WriteError(w, fmt.Errorf("force: %q is neither true nor false: %w", text, errdefs.ErrInvalidArgument))
+			return
+		}
+	}
+	// A client that goes away must not leave half a node behind.
+	if err := n.leave(context.WithoutCancel(r.Context()), force); err != nil {
+		api.WriteError(w, err)
+	}
+}
+
+// leave takes this node out of its cluster: its tasks stop, its containers and
+// everything that it knows of the cluster are removed.
+func (n *Node) leave(ctx context.Context, force bool) error {
+	n.change.Lock()
+	defer n.change.Unlock()
+	m, _ := n.current()
+	if m == nil {
+		return errNotPart
+	}
+	if m.role() == pki.RoleManager && !force {
+		return m.managerLeaveText()
+	}
+	m.stepDown(ctx)
+	n.stop(m)
+	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
+	defer cancel()
+	var purge error
+	if m.worker != nil {
+		if err := m.worker.Purge(ctx); err != nil {
+			purge = fmt.Errorf("the node has left, but some of its containers could not be removed: %w", err)
+		}
+	}
+	return errors.Join(purge, n.cfg.wipe())
+}
+
+// managerLeaveText is why a manager does not simply leave, in Swarm's words.
+func (m *member) managerLeaveText() error {
+	const attempt = "You are attempting to leave the swarm on a node that is participating as a manager. "
+	mgr := m.manager()
+	switch voters, reachable := 1, 1; {
+	case mgr != nil && m.countManagers(&voters, &reachable) && voters == 1:
+		return fmt.Errorf(attempt+"Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message: %w", errdefs.ErrUnavailable)
+	case mgr != nil && reachable-1 < voters/2+1:
+		return fmt.Errorf(attempt+"Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message: %w", reachable-1, voters, errdefs.ErrUnavailable)
+	}
+	return fmt.Errorf(attempt+"The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message: %w", errdefs.ErrUnavailable)
+}
+
+func (m *member) countManagers(voters, reachable *int) bool {
+	*voters, *reachable = m.manager().Count()
+	return true
+}
+
+// stepDown asks the other managers to go on without this one, as far as it can
+// be done quickly: a manager that is forced to leave leaves anyway.
+func (m *member) stepDown(ctx context.Context) {
+	mgr := m.manager()
+	if mgr == nil {
+		return
+	}
+	if voters, _ := mgr.Count(); voters <= 1 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := mgr.Resign(ctx); err != nil {
+		m.log.Warn("the other managers could not be told that this one leaves: remove it there with `shoal node rm --force`", "error", err)
+	}
+}

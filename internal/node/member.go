@@ -1,0 +1,239 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"shoal/gossip"
+	"shoal/internal/pki"
+	"shoal/manager"
+	"shoal/worker"
+)
+
+// member is this node's part in a cluster, from init or join until it leaves.
+// It runs what every node runs, and a manager while the node's certificate
+// says that it is one.
+type member struct {
+	node       *Node
+	cfg        Config
+	log        *slog.Logger
+	credential *pki.Credential
+	founding   *manager.Founding // of the cluster that this node starts; nil: it exists
+
+	left  context.Context // ends when the node is to leave
+	leave context.CancelFunc
+	done  chan struct{} // closed when nothing of the member runs any more
+	ready chan struct{} // closed when the node has first been let in
+
+	mu       sync.Mutex
+	record   *record
+	inCharge *manager.Manager // nil unless this node is a manager now
+	session  bool             // a manager serves this node
+	key      []byte
+	metrics  prometheus.Gatherers
+
+	// Of one run.
+	doors   *doors
+	gossip  *gossip.Gossip
+	worker  *worker.Worker
+	renewer *pki.Renewer
+}
+
+func newMember(n *Node, r *record, founding *manager.Founding) *member {
+	m := &member{
+		node: n, cfg: n.cfg, record: r, founding: founding, log: n.log,
+		done: make(chan struct{}), ready: make(chan struct{}),
+	}
+	m.left, m.leave = context.WithCancel(context.Background())
+	return m
+}
+
+func (m *member) isReady() bool {
+	select {
+	case <-m.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// manager returns the manager of this node, nil while it is none.
+func (m *member) manager() *manager.Manager {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inCharge
+}
+
+// managers is the newest list of managers, this node included if it is one.
+func (m *member) managers() []pki.Manager {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.record.Managers)
+}
+
+// role is what the certificate of this node says it is.
+func (m *member) role() pki.Role {
+	if m.credential == nil {
+		return ""
+	}
+	return m.credential.Identity().Role
+}
+
+// run takes part in the cluster until ctx ends or something essential fails.
+func (m *member) run(ctx context.Context) error {
+	if err := m.load(); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", m.record.Listen)
+	if err != nil {
+		return fmt.Errorf("cluster listener: %w", err)
+	}
+	if err := m.build(listener); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{
+		m.doors.Run, m.worker.Run, m.renewer.Run, m.manage, m.serveRPC, m.serveJoin, m.serveTCP,
+		func(ctx context.Context) error { return m.gossip.Run(ctx, m.gossipSeeds) },
+	} {
+		g.Go(func() error { return run(ctx) })
+	}
+	return g.Wait()
+}
+
+// load reads what is on disk: the data key and the certificate.
+func (m *member) load() error {
+	key, err := loadDataKey(m.cfg.dataKey())
+	if err != nil {
+		return err
+	}
+	credential, err := pki.LoadCredential(m.cfg.certDir())
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.key, m.credential, m.session = key, credential, false
+	return nil
+}
+
+// manage runs the manager while this node is one.
+func (m *member) manage(ctx context.Context) error {
+	for {
+		changed := m.credential.Changed()
+		if m.role() == pki.RoleManager {
+			if err := m.runManager(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// runManager returns nil when the node is no manager any more.
+func (m *member) runManager(ctx context.Context) error {
+	registry := prometheus.NewRegistry()
+	mgr, err := manager.New(manager.Config{
+		Dir: m.cfg.raftDir(), Addr: m.record.Advertise, Key: m.key, Credential: m.credential,
+		Raft: share(m.doors.byProtocol[protocolRaft]), Dial: m.dial,
+		Dead:     func(id string) bool { return m.gossip.Presence(id).Presence == gossip.Dead },
+		Founding: m.founding, Log: m.log, Registerer: registry,
+	})
+	if err != nil {
+		return fmt.Errorf("manager: %w", err)
+	}
+	m.setManager(mgr, registry)
+	defer m.setManager(nil, nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return mgr.Run(gctx) })
+	g.Go(func() error { return m.watchManager(gctx, mgr) })
+	g.Go(func() error {
+		if err := m.demoted(gctx); err != nil {
+			return err
+		}
+		cancel()
+		return nil
+	})
+	err = g.Wait()
+	if m.role() != pki.RoleManager && errors.Is(err, context.Canceled) {
+		// Its votes and its log mean nothing to the others any more.
+		return removeAll(m.cfg.raftDir())
+	}
+	return err
+}
+
+// demoted returns nil once the certificate says that this is no manager.
+func (m *member) demoted(ctx context.Context) error {
+	for {
+		changed := m.credential.Changed()
+		if m.role() != pki.RoleManager {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// watchManager notices when the manager can first answer.
+func (m *member) watchManager(ctx context.Context, mgr *manager.Manager) error {
+	for {
+		changed, leader := mgr.Changed(), mgr.LeaderChanged()
+		m.checkReady()
+		select {
+		case <-changed:
+		case <-leader:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *member) setManager(mgr *manager.Manager, metrics *prometheus.Registry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.inCharge = mgr
+	m.metrics = m.metrics[:1]
+	if metrics != nil {
+		m.metrics = append(m.metrics, metrics)
+	}
+}
+
+func (m *member) onSession(open bool) {
+	m.mu.Lock()
+	m.session = open
+	m.mu.Unlock()
+	m.checkReady()
+}
+
+// checkReady says that the node is in the cluster once a manager serves it
+// and, on a manager, its own part can answer.
+func (m *member) checkReady() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.session || m.isReady() {
+		return
+	}
+	if m.role() == pki.RoleManager && (m.inCharge == nil || m.inCharge.Ready() != nil) {
+		return
+	}
+	close(m.ready)
+	m.node.setError(nil)
+}

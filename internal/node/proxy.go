@@ -1,0 +1,103 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+)
+
+// engineProxy passes calls that are not about the cluster to the local Docker
+// Engine: streams and hijacked connections included.
+type engineProxy struct {
+	socket    string
+	transport *http.Transport
+	proxy     *httputil.ReverseProxy
+
+	mu      sync.Mutex
+	version string // newest API version of the engine, as last heard
+}
+
+func newEngineProxy(cfg Config) *engineProxy {
+	e := &engineProxy{socket: cfg.engineSocket()}
+	e.transport = &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", e.socket)
+		},
+		DisableCompression: true, // pass on what the engine sends
+	}
+	e.proxy = &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "engine", "docker"
+		},
+		Transport:     e.transport,
+		FlushInterval: -1, // logs and events at once
+		ErrorLog:      slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() == nil {
+				writeError(w, http.StatusServiceUnavailable, fmt.Errorf("the Docker Engine at unix://%s does not answer: %w", e.socket, err))
+			}
+		},
+	}
+	return e
+}
+
+func (e *engineProxy) close() { e.transport.CloseIdleConnections() }
+
+func (e *engineProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e.proxy.ServeHTTP(w, r)
+}
+
+// get asks the engine and decodes its answer.
+func (e *engineProxy) get(ctx context.Context, path string, into any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
+	if err != nil {
+		return err
+	}
+	response, err := e.transport.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("the Docker Engine at unix://%s does not answer: %w", e.socket, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("the Docker Engine answers %s to %s", response.Status, path)
+	}
+	return json.NewDecoder(response.Body).Decode(into)
+}
+
+// apiVersion is the newest API version that the engine speaks; the last one
+// heard while it is down, empty if it was never up.
+func (e *engineProxy) apiVersion(ctx context.Context) string {
+	var v struct {
+		APIVersion string `json:"ApiVersion"`
+	}
+	err := e.get(ctx, "/version", &v)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil && v.APIVersion != "" {
+		e.version = v.APIVersion
+	}
+	return e.version
+}
+
+func writeError(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"message": err.Error()}) // fails if the client has gone
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // fails if the client has gone
+}
+
+// isClosed reports whether a server ended because it was told to.
+func isClosed(err error) bool {
+	return err == nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)
+}

@@ -1,0 +1,126 @@
+package node
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"shoal/internal/pki"
+)
+
+const recordVersion = 1
+
+// record is what a node remembers of its cluster besides its certificate, so
+// that it finds back by itself.
+type record struct {
+	Version    int           `json:"version"`
+	NodeID     string        `json:"nodeID"`
+	ClusterID  string        `json:"clusterID"`
+	Listen     string        `json:"listen"`    // host:port
+	Advertise  string        `json:"advertise"` // host:port
+	Managers   []pki.Manager `json:"managers"`
+	GossipKeys []byte        `json:"gossipKeys"` // sealed with the data key: JSON of [][]byte
+}
+
+func loadRecord(path string) (*record, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", path, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var r record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if r.Version != recordVersion {
+		return nil, fmt.Errorf("%s has format %d, this version of shoal knows %d", path, r.Version, recordVersion)
+	}
+	return &r, nil
+}
+
+func (r *record) save(path string) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(path, data)
+}
+
+func (r *record) sealGossipKeys(key []byte, keys [][]byte) error {
+	plain, err := json.Marshal(keys)
+	if err != nil {
+		return err
+	}
+	sealer, err := newSealer(key)
+	if err != nil {
+		return err
+	}
+	r.GossipKeys = sealer.Seal(nil, nil, plain, []byte(r.ClusterID))
+	return nil
+}
+
+func (r *record) openGossipKeys(key []byte) (keys [][]byte, err error) {
+	sealer, err := newSealer(key)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := sealer.Open(nil, nil, r.GossipKeys, []byte(r.ClusterID))
+	if err != nil {
+		return nil, fmt.Errorf("gossip keys: the data key is not the one that sealed them: %w", err)
+	}
+	return keys, json.Unmarshal(plain, &keys)
+}
+
+func newSealer(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// loadDataKey reads the key that seals what this node keeps on disk, and makes
+// it at first.
+func loadDataKey(path string) ([]byte, error) {
+	key, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		key = make([]byte, 32)
+		rand.Read(key)
+		return key, writeFile(path, key)
+	}
+	if err == nil && len(key) != 32 {
+		err = fmt.Errorf("data key %s has %d bytes, want 32", path, len(key))
+	}
+	return key, err
+}
+
+// writeFile puts a file in place whole, or not at all, also if power fails.
+func writeFile(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already if all went well
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
