@@ -12,6 +12,10 @@ import (
 	"shoal/internal/backoff"
 )
 
+// maxFacts is how many descriptions go to the leader at a time: a description
+// may have some kilobytes.
+const maxFacts = 500
+
 // outbox holds what the leader must hear of nodes beside their signs of life,
 // until it has heard it.
 type outbox struct {
@@ -76,13 +80,17 @@ func (o *outbox) take() parcel {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.opened = slices.DeleteFunc(o.opened, func(w *opening) bool { return w.left })
-	p := parcel{opened: o.opened, gone: o.gone, described: o.described}
-	if len(p.opened) > maxChanges {
-		p.opened = p.opened[:maxChanges:maxChanges]
+	n := min(len(o.opened), maxFacts)
+	p := parcel{opened: o.opened[:n:n], gone: o.gone, described: map[string]swarm.NodeDescription{}}
+	o.opened, o.gone = slices.Clone(o.opened[n:]), nil
+	for id, d := range o.described {
+		if len(p.described) == maxFacts {
+			break
+		}
+		p.described[id] = d
+		delete(o.described, id)
 	}
-	o.opened = slices.Clone(o.opened[len(p.opened):])
-	o.gone, o.described = nil, map[string]swarm.NodeDescription{}
-	if len(o.opened) > 0 {
+	if len(o.opened)+len(o.described) > 0 {
 		wake(o.wake)
 	}
 	return p
