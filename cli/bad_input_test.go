@@ -1,19 +1,17 @@
 package cli
 
 import (
-	goflag "flag"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 )
 
-var update = goflag.Bool("update", false, "rewrite testdata/bad_input.txt")
-
 // Every line of testdata/bad_input.txt is refused with its code and words, and
 // nothing that changes anything reaches the server.
 func TestBadInput(t *testing.T) {
 	const path = "testdata/bad_input.txt"
+	update := os.Getenv("UPDATE_GOLDEN") != ""
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +42,7 @@ func TestBadInput(t *testing.T) {
 		if code == 0 || first == "" || strings.Contains(stdout, "scaled") {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", command, code, stdout, stderr)
 		}
-		if !*update && (i+1 >= len(lines) || lines[i+1] != got) {
+		if !update && (i+1 >= len(lines) || lines[i+1] != got) {
 			t.Errorf("%s\n got: %s\nwant: %s", command, got, lines[min(i+1, len(lines)-1)])
 		}
 		for _, w := range f.writes() {
@@ -59,7 +57,7 @@ func TestBadInput(t *testing.T) {
 	if cases < 60 {
 		t.Errorf("%d cases, want at least 60", cases)
 	}
-	if *update {
+	if update {
 		if err := os.WriteFile(path, []byte(out.String()), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -55,11 +55,14 @@ func Run(ctx context.Context, c Config) int {
 	if !errors.As(err, &exit) {
 		exit = &exitError{code: 1, err: err}
 	}
-	if client.IsErrConnectionFailed(err) {
+	if client.IsErrConnectionFailed(err) || errors.Is(err, errUnreachable) {
 		exit.err = fmt.Errorf("cannot connect to the shoal daemon at %s: is it running? 'shoal init' and 'shoal join' start it", s.connected())
 	}
 	if exit.err != nil {
 		fmt.Fprintln(s.err, strings.TrimRight(exit.err.Error(), "\n"))
+	}
+	if exit.see != "" {
+		fmt.Fprintf(s.err, "See '%s'.\n", exit.see)
 	}
 	return exit.code
 }
@@ -74,9 +77,10 @@ type shell struct {
 	daemon  func(ctx context.Context, c node.Config) error
 	getenv  func(string) string
 
-	host host     // values of the global flags
-	root *command // the tree, for help and completion
-	conn *conn    // made by the first command that needs it
+	host        host     // values of the global flags
+	showVersion bool     // value of --version, which is looked for before parsing
+	root        *command // the tree, for help and completion
+	conn        *conn    // made by the first command that needs it
 }
 
 func newShell(c Config) *shell {
@@ -113,7 +117,7 @@ func (s *shell) connected() string {
 
 func (s *shell) close() {
 	if s.conn != nil {
-		s.conn.api.Close()
+		_ = s.conn.api.Close() // only idle connections are left
 	}
 }
 
@@ -125,6 +129,10 @@ func (s *shell) execute(ctx context.Context, args []string) error {
 	line, err := normalise(s.root, args)
 	if err != nil {
 		return err
+	}
+	if line.version() {
+		fmt.Fprintf(s.out, "shoal version %s\n", s.version)
+		return nil
 	}
 	if line.help != nil {
 		out := s.out

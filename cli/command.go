@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	ucli "github.com/urfave/cli/v2"
@@ -51,13 +52,8 @@ func (c *command) link() *command {
 
 func (c *command) find(name string) *command {
 	for _, sub := range c.commands {
-		if sub.name == name {
+		if sub.name == name || slices.Contains(sub.aliases, name) {
 			return sub
-		}
-		for _, alias := range sub.aliases {
-			if alias == name {
-				return sub
-			}
 		}
 	}
 	return nil
@@ -112,9 +108,9 @@ func (c *command) urfave() *ucli.Command {
 		HideHelp: true, HideHelpCommand: true,
 		OnUsageError: func(_ *ucli.Context, err error, _ bool) error {
 			if c.flags.refused != nil { // what Set said, before package flag rewrote it
-				return &exitError{code: codeFlag, err: fmt.Errorf("%w\nSee '%s --help'.", c.flags.refused, c.path())} //nolint:revive // Docker's words
+				err = c.flags.refused
 			}
-			return usageError(codeFlag, c, "%v", err)
+			return usageError(codeFlag, c, "%w", err)
 		},
 	}
 	for _, f := range c.flags.list {

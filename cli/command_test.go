@@ -45,6 +45,8 @@ func TestCommands(t *testing.T) {
 		{"join-token -q manager", "SHMTKN-1-1" + tokenTail + "\n", ""},
 		{"join-token -q --rotate worker", "SHMTKN-1-2" + tokenTail + "\n", "POST /swarm/update"},
 		{"join --token SHMTKN-1-1" + tokenTail + " 192.0.2.1", "This node joined a swarm as a manager.\n", "POST /swarm/join"},
+		{"-v", "shoal version test\n", ""},
+		{"--version service ls", "shoal version test\n", ""},
 		{"leave -f", "Node left the swarm.\n", "POST /swarm/leave"},
 	}
 	for _, tt := range tests {

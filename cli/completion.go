@@ -21,7 +21,7 @@ const completeCommand = "__complete"
 const completeTimeout = time.Second
 
 //go:embed scripts
-var scripts embed.FS //nolint:gochecknoglobals // embedded files have to be
+var scripts embed.FS
 
 func (s *shell) completionCommand() *command {
 	shells := []string{"bash", "zsh", "fish"}

@@ -198,8 +198,7 @@ func TestFollow(t *testing.T) {
 	starting := sight{service: replicated(1), tasks: []swarm.Task{task(1, "starting", "running")}}
 	up := sight{service: replicated(1), tasks: runningTasks(1)}
 	code := func(err error) int {
-		var exit *exitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exitError](err); ok {
 			return exit.code
 		}
 		return 0

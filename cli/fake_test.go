@@ -50,7 +50,7 @@ const (
 // newFakeServer needs a short path: the address of a unix socket has 107 bytes.
 func newFakeServer(t testing.TB) *fakeServer {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "shoal-cli")
+	dir, err := os.MkdirTemp("", "shoal-cli") //nolint:usetesting // TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,10 +58,10 @@ func (f *flag) names() string {
 }
 
 // wants adds to a refusal what would have been allowed.
-func (f *flag) wants(allowed string) *flag { f.allowed = allowed; return f }
+func (f *flag) wants(allowed string) { f.allowed = allowed }
 
 // def is the default that --help shows.
-func (f *flag) def(text string) *flag { f.defaults = text; return f }
+func (f *flag) def(text string) { f.defaults = text }
 
 // flags are the flags of one command and what was given for them.
 type flags struct {
@@ -76,10 +76,10 @@ func (f *flags) add(v value, kind, names, usage string) *flag {
 	return fl
 }
 
-func (f *flags) toggle(p *bool, names, usage string) *flag {
+func (f *flags) toggle(p *bool, names, usage string) {
 	fl := f.add((*toggle)(p), "", names, usage)
 	fl.boolean = true
-	return fl.wants("true or false")
+	fl.wants("true or false")
 }
 
 func (f *flags) text(p *string, names, usage string) *flag {

@@ -45,7 +45,7 @@ func writeCommands(w io.Writer, c *command) {
 			fmt.Fprintf(tw, "  %s\t%s\n", sub.name, sub.short)
 		}
 	}
-	tw.Flush()
+	_ = tw.Flush()
 }
 
 func writeFlags(w io.Writer, c *command) {
@@ -71,7 +71,7 @@ func writeFlags(w io.Writer, c *command) {
 		}
 		fmt.Fprintf(tw, "  %s--%s%s\t%s%s\n", short, f.name, kind, f.usage, f.note())
 	}
-	tw.Flush()
+	_ = tw.Flush()
 }
 
 // note is what --help adds to a flag: its words and its default.

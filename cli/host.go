@@ -19,9 +19,8 @@ const defaultHost = "unix:///run/shoal/shoal.sock"
 
 // host says which daemon to speak to.
 type host struct {
-	addr            string
-	ca, cert, key   string
-	fromEnvironment bool
+	addr          string
+	ca, cert, key string
 }
 
 func (s *shell) globalFlags() *flags {
@@ -30,6 +29,7 @@ func (s *shell) globalFlags() *flags {
 	f.text(&s.host.ca, "tlscacert", "Trust certificates signed by the CA in this file")
 	f.text(&s.host.cert, "tlscert", "Client certificate file")
 	f.text(&s.host.key, "tlskey", "Client key file")
+	f.toggle(&s.showVersion, "version,v", "Print the version of this program and exit")
 	return f
 }
 
@@ -38,46 +38,38 @@ func (s *shell) globalFlags() *flags {
 func (h host) resolve(getenv func(string) string) (host, error) {
 	name := "--host"
 	if h.addr == "" {
-		h.addr = getenv("SHOAL_HOST")
-		name = "SHOAL_HOST"
+		h.addr, name = getenv("SHOAL_HOST"), "SHOAL_HOST"
 	}
 	if h.addr == "" {
 		h.addr = defaultHost
 	}
-	const allowed = `must be unix:///PATH or tcp://HOST:PORT`
+	bad := &exitError{code: codeFlag, err: fmt.Errorf("invalid argument %q for %q flag: must be unix:///PATH or tcp://HOST:PORT", h.addr, "-H, "+name)}
 	u, err := url.Parse(h.addr)
 	if err != nil {
-		return h, hostError(name, h.addr, allowed)
+		return h, bad
 	}
-	anyTLS := h.ca != "" || h.cert != "" || h.key != ""
-	switch u.Scheme {
-	case "unix":
-		if !strings.HasPrefix(h.addr, "unix:///") || u.Path == "/" {
-			return h, hostError(name, h.addr, allowed)
-		}
-		if anyTLS {
+	switch {
+	case u.Scheme == "unix" && strings.HasPrefix(h.addr, "unix:///") && u.Path != "/":
+		if h.ca != "" || h.cert != "" || h.key != "" {
 			return h, errors.New("--tlscacert, --tlscert and --tlskey are for tcp:// hosts; this one is " + h.addr)
 		}
-	case "tcp":
-		if u.Hostname() == "" || u.Port() == "" || (u.Path != "" && u.Path != "/") {
-			return h, hostError(name, h.addr, allowed)
-		}
-		if h.ca == "" || h.cert == "" || h.key == "" {
-			return h, errors.New("a tcp:// host needs all of --tlscacert, --tlscert and --tlskey")
-		}
-		for _, f := range [][2]string{{"tlscacert", h.ca}, {"tlscert", h.cert}, {"tlskey", h.key}} {
-			if _, err := os.Stat(f[1]); err != nil {
-				return h, badFlag(f[0], f[1], "must be a readable file: %v", err)
-			}
-		}
-	default:
-		return h, hostError(name, h.addr, allowed)
+		return h, nil
+	case u.Scheme == "tcp" && u.Hostname() != "" && u.Port() != "" && strings.Trim(u.Path, "/") == "":
+		return h, h.checkTLS()
 	}
-	return h, nil
+	return h, bad
 }
 
-func hostError(name, given, allowed string) error {
-	return &exitError{code: codeFlag, err: fmt.Errorf("invalid argument %q for %q flag: %s", given, "-H, "+name, allowed)}
+func (h host) checkTLS() error {
+	if h.ca == "" || h.cert == "" || h.key == "" {
+		return errors.New("a tcp:// host needs all of --tlscacert, --tlscert and --tlskey")
+	}
+	for _, f := range [][2]string{{"tlscacert", h.ca}, {"tlscert", h.cert}, {"tlskey", h.key}} {
+		if _, err := os.Stat(f[1]); err != nil {
+			return badFlag(f[0], f[1], "must be a readable file: %v", err)
+		}
+	}
+	return nil
 }
 
 // socket is the path of a unix host, "" for others.
@@ -133,7 +125,7 @@ func (s *shell) getJSON(ctx context.Context, path string, into any) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return client.ErrorConnectionFailed(api.DaemonHost())
+		return fmt.Errorf("ask %s: %w: %w", api.DaemonHost(), errUnreachable, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20)) // 4 MiB: far above any answer
@@ -154,7 +146,7 @@ func daemonError(status int, body []byte) error {
 		Message string `json:"message"`
 	}
 	if json.Unmarshal(body, &m) == nil && m.Message != "" {
-		return fmt.Errorf("Error response from daemon: %s", m.Message) //nolint:revive,staticcheck // Docker's words
+		return fmt.Errorf("Error response from daemon: %s", m.Message)
 	}
-	return fmt.Errorf("Error response from daemon: %s", http.StatusText(status)) //nolint:revive,staticcheck // Docker's words
+	return fmt.Errorf("Error response from daemon: %s", http.StatusText(status))
 }

@@ -146,7 +146,8 @@ func tokenOf(sw swarm.Swarm, role string) string {
 	return sw.JoinTokens.Worker
 }
 
-var errNoManager = errors.New("this node has no manager address to join; ask another manager") //nolint:gochecknoglobals // sentinel
+// errNoManager: a node that is no manager has no address for others to join at.
+var errNoManager = errors.New("this node has no manager address to join; ask another manager")
 
 // printJoin prints the command that joins another node through this one.
 func (s *shell) printJoin(ctx context.Context, nodeID, role string) error {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -118,7 +119,10 @@ func awaitSocket(ctx context.Context, socket string, ended <-chan error, why fun
 	for !answers(socket) {
 		select {
 		case err := <-ended:
-			return fmt.Errorf("the daemon ended at once (%v):\n%s", err, why())
+			if err == nil {
+				err = errors.New("exit status 0")
+			}
+			return fmt.Errorf("the daemon ended at once (%w):\n%s", err, why())
 		case <-ctx.Done():
 			return fmt.Errorf("the daemon does not answer at unix://%s: %w:\n%s", socket, context.Cause(ctx), why())
 		case <-tick.C:

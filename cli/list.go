@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,10 +59,8 @@ func (v *filterValue) Set(s string) error {
 	if !strings.Contains(s, "=") {
 		return errors.New("bad format of filter (expected name=value)")
 	}
-	for _, k := range v.keys {
-		if k == key {
-			return v.FilterOpt.Set(s)
-		}
+	if slices.Contains(v.keys, key) {
+		return v.FilterOpt.Set(s)
 	}
 	return fmt.Errorf("invalid filter %q: must be one of %s", key, quoteAll(v.keys))
 }

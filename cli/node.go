@@ -151,7 +151,7 @@ func (s *shell) nodeInspect() *command {
 				}
 				node, raw, err := api.NodeInspectWithRaw(ctx, id)
 				if errdefs.IsNotFound(err) {
-					err = fmt.Errorf("Error: no such node: %s", ref) //nolint:revive,staticcheck // Docker's words
+					err = fmt.Errorf("Error: no such node: %s", ref)
 				}
 				return node, raw, err
 			}

@@ -54,7 +54,7 @@ func mergeNodeLabels(spec *swarm.NodeSpec, p pair) error {
 }
 
 // errUnchanged: the node is so already.
-var errUnchanged = errors.New("unchanged") //nolint:gochecknoglobals // sentinel
+var errUnchanged = errors.New("unchanged")
 
 func (s *shell) updateNodes(ctx context.Context, refs []string, change func(*swarm.Node) error, done func(ref string)) error {
 	api, err := s.connect()

@@ -13,6 +13,19 @@ type line struct {
 	asked   bool     // because --help was given
 }
 
+// version: --version stands before any command.
+func (l *line) version() bool {
+	for _, arg := range l.args {
+		if arg == "--version=true" {
+			return true
+		}
+		if !isFlag(arg) {
+			return false
+		}
+	}
+	return false
+}
+
 // normalise rewrites the arguments of root, and refuses flags and commands that
 // do not exist. It looks at names only; values are for the flags to judge.
 func normalise(root *command, args []string) (*line, error) {

@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 		},
 		Setup: func(e *testscript.Env) error {
 			// The work directory's own path is too long for a socket.
-			dir, err := os.MkdirTemp("", "shoal-script")
+			dir, err := os.MkdirTemp("", "shoal-script") //nolint:usetesting // as above
 			if err != nil {
 				return err
 			}

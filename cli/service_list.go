@@ -170,7 +170,7 @@ func (s *shell) serviceInspect() *command {
 			get := func(ref string) (any, []byte, error) {
 				service, raw, err := api.ServiceInspectWithRaw(ctx, ref, swarm.ServiceInspectOptions{InsertDefaults: true})
 				if errdefs.IsNotFound(err) {
-					err = fmt.Errorf("Error: no such service: %s", ref) //nolint:revive,staticcheck // Docker's words
+					err = fmt.Errorf("Error: no such service: %s", ref)
 				}
 				return service, raw, err
 			}

@@ -86,20 +86,25 @@ func TestCreateTakesEveryFlag(t *testing.T) {
 			},
 			Resources: &swarm.ResourceRequirements{
 				Limits: &swarm.Limit{NanoCPUs: 5e8, MemoryBytes: 512 << 20, Pids: 10},
-				Reservations: &swarm.Resources{NanoCPUs: 25e7, MemoryBytes: 1 << 30,
-					GenericResources: []swarm.GenericResource{{DiscreteResourceSpec: &swarm.DiscreteGenericResource{Kind: "gpu", Value: 2}}}},
+				Reservations: &swarm.Resources{
+					NanoCPUs: 25e7, MemoryBytes: 1 << 30,
+					GenericResources: []swarm.GenericResource{{DiscreteResourceSpec: &swarm.DiscreteGenericResource{Kind: "gpu", Value: 2}}},
+				},
 			},
 			RestartPolicy: &swarm.RestartPolicy{Condition: "on-failure", Delay: &delay, MaxAttempts: &attempts, Window: &window},
-			Placement: &swarm.Placement{Constraints: []string{"node.role==worker", "node.labels.zone != b"}, MaxReplicas: 2,
+			Placement: &swarm.Placement{
+				Constraints: []string{"node.role==worker", "node.labels.zone != b"}, MaxReplicas: 2,
 				Preferences: []swarm.PlacementPreference{{Spread: &swarm.SpreadOver{SpreadDescriptor: "node.labels.zone"}}},
-				Platforms:   []swarm.Platform{{OS: "linux", Architecture: "amd64"}}},
+				Platforms:   []swarm.Platform{{OS: "linux", Architecture: "amd64"}},
+			},
 			LogDriver: &swarm.Driver{Name: "json-file", Options: map[string]string{"max-size": "10m"}},
 		},
 		Mode:           swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &n}},
 		UpdateConfig:   &swarm.UpdateConfig{Delay: 2 * time.Second, Monitor: 5 * time.Second, FailureAction: "pause", Order: "start-first"},
 		RollbackConfig: &swarm.UpdateConfig{Parallelism: 1, Monitor: 5 * time.Second, FailureAction: "pause", MaxFailureRatio: 0.5, Order: "stop-first"},
 		EndpointSpec: &swarm.EndpointSpec{Mode: "vip", Ports: []swarm.PortConfig{
-			{Protocol: "udp", TargetPort: 53, PublishedPort: 53, PublishMode: "host"}, {Protocol: "tcp", TargetPort: 80, PublishedPort: 8080, PublishMode: "ingress"}}},
+			{Protocol: "udp", TargetPort: 53, PublishedPort: 53, PublishMode: "host"}, {Protocol: "tcp", TargetPort: 80, PublishedPort: 8080, PublishMode: "ingress"},
+		}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,11 +36,9 @@ type choice struct {
 }
 
 func (c *choice) Set(s string) error {
-	for _, w := range c.words {
-		if s == w {
-			*c.p = s
-			return nil
-		}
+	if slices.Contains(c.words, s) {
+		*c.p = s
+		return nil
 	}
 	return fmt.Errorf("must be one of %s", quoteAll(c.words))
 }

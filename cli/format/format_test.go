@@ -3,7 +3,6 @@ package format
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,13 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
-
 // golden compares got with testdata/name.golden.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".golden")
-	if *update {
+	if os.Getenv("UPDATE_GOLDEN") != "" {
 		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -124,8 +121,10 @@ func TestTaskList(t *testing.T) {
 	}
 	tasks[0].Status.PortStatus.Ports = []swarm.PortConfig{port(32768, 80, "tcp", "host"), port(32769, 443, "tcp", "host")}
 	view := func(trunc, indent bool) TaskView {
-		return TaskView{Trunc: trunc, Indent: indent, Now: now,
-			Service: func(string) string { return "web" }, Node: func(id string) string { return "host-" + id }}
+		return TaskView{
+			Trunc: trunc, Indent: indent, Now: now,
+			Service: func(string) string { return "web" }, Node: func(id string) string { return "host-" + id },
+		}
 	}
 	for name, tt := range map[string]struct {
 		format string
@@ -155,8 +154,10 @@ func testNode() swarm.Node {
 	n.Description = swarm.NodeDescription{
 		Hostname: "host1", Platform: swarm.Platform{Architecture: "x86_64", OS: "linux"},
 		Resources: swarm.Resources{NanoCPUs: 4e9, MemoryBytes: 8 << 30},
-		Engine: swarm.EngineDescription{EngineVersion: "28.5.2", Labels: map[string]string{"disk": "fast"},
-			Plugins: []swarm.PluginDescription{{Type: "Volume", Name: "local"}, {Type: "Log", Name: "json-file"}, {Type: "Log", Name: "none"}}},
+		Engine: swarm.EngineDescription{
+			EngineVersion: "28.5.2", Labels: map[string]string{"disk": "fast"},
+			Plugins: []swarm.PluginDescription{{Type: "Volume", Name: "local"}, {Type: "Log", Name: "json-file"}, {Type: "Log", Name: "none"}},
+		},
 		TLSInfo: swarm.TLSInfo{TrustRoot: "-----BEGIN CERTIFICATE-----", CertIssuerSubject: []byte("subject"), CertIssuerPublicKey: []byte("key")},
 	}
 	n.Status = swarm.NodeStatus{State: "ready", Addr: "192.0.2.1", Message: "heartbeat is late"}
@@ -246,8 +247,10 @@ func TestInspect(t *testing.T) {
 
 func TestWhy(t *testing.T) {
 	var out bytes.Buffer
-	WriteWhy(&out, Why{Kind: "task", ID: "t1xxxxxxxxxxxxxxxxxxx", Name: "web.1", State: "pending", DesiredState: "running",
-		Cause: "no node has 4 GiB to spare", Evidence: []string{"host1: 1 GiB free", "host2: down"}, Fix: "add memory, or lower --reserve-memory"})
+	WriteWhy(&out, Why{
+		Kind: "task", ID: "t1xxxxxxxxxxxxxxxxxxx", Name: "web.1", State: "pending", DesiredState: "running",
+		Cause: "no node has 4 GiB to spare", Evidence: []string{"host1: 1 GiB free", "host2: down"}, Fix: "add memory, or lower --reserve-memory",
+	})
 	golden(t, "why", out.String())
 }
 

@@ -110,7 +110,7 @@ func ports(list []swarm.PortConfig) string {
 		}
 		oneToOne := r.targetEnd != r.target
 		follows := p.Protocol == r.protocol && p.PublishedPort-r.pubEnd <= 1 && p.TargetPort-r.targetEnd <= 1
-		if follows && !(oneToOne && p.TargetPort <= r.targetEnd) {
+		if follows && (!oneToOne || p.TargetPort > r.targetEnd) {
 			r.pubEnd, r.targetEnd = p.PublishedPort, p.TargetPort
 			continue
 		}
