@@ -37,9 +37,8 @@ image: build setup ## build the sample image web:1 on the local engine
 	cp bin/web bin/image/rootfs/bin/ && ln -s web bin/image/rootfs/bin/sleep
 	docker build -q -t web:1 -f examples/web/Dockerfile bin/image
 
-fmt: ## format all Go files
-	$(TOOL) gofumpt -w -extra $$(git ls-files '*.go')
-	$(TOOL) goimports -w -local shoal $$(git ls-files '*.go')
+fmt: ## format all Go files (gofumpt, goimports)
+	$(LINT) fmt ./...
 
 lint: vet ## run all linters
 	$(LINT) run ./...

@@ -25,13 +25,13 @@ const hostInit = `set -e
 mount --make-rprivate /
 hostname "$1"
 ip link set lo up
-mount -t proc proc /proc
+mount -t proc none /proc
 mkdir -p "$2/etc" "$2/cg" /etc/docker
 mount --rbind /sys/fs/cgroup "$2/cg"
-mount -t sysfs sysfs /sys
+mount -t sysfs none /sys
 mount --move "$2/cg" /sys/fs/cgroup
 mount --bind "$2/etc" /etc/docker
-mount -t tmpfs -o mode=755 tmpfs /run
+mount -t tmpfs -o mode=755 none /run
 mkdir /run/shoal /run/lock
 ln -s "$2/shoal.sock" /run/shoal/shoal.sock
 ` + becomeInit

@@ -42,7 +42,7 @@ func onHost(ctx context.Context, l *lab.Lab, name string, args []string, w io.Wr
 		}
 		return onProcess(ctx, h, name, rest[0])
 	default:
-		return fmt.Errorf("unknown command %q\n%s", name, usage)
+		return fmt.Errorf("unknown command %q; shoallab -h lists them", name)
 	}
 }
 

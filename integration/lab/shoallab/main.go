@@ -44,16 +44,20 @@ func main() {
 	}
 }
 
+// run carries out the command in args.
 func run(ctx context.Context, args []string, w io.Writer) error {
 	flags := flag.NewFlagSet("shoallab", flag.ContinueOnError)
 	dir := flags.String("dir", "/tmp/shoal-lab", "directory of the lab")
 	flags.Usage = func() { fmt.Fprint(w, usage) }
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	args = flags.Args()
 	if len(args) == 0 {
-		return errors.New("which command?\n" + usage)
+		flags.Usage()
+		return errors.New("no command given")
 	}
 	switch args[0] {
 	case "up":
