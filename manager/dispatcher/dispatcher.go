@@ -52,6 +52,11 @@ const (
 	openTimeout = 2 * time.Second
 	// maxChanges is the most that one update may change.
 	maxChanges = 2000
+	// maxStatuses is the most that go to the leader at a time, and maxText how
+	// long a message in one may be: together they stay below the limit of a
+	// request body.
+	maxStatuses = 1000
+	maxText     = 1024
 )
 
 // Store is what the dispatcher needs of the replicated state.
@@ -81,6 +86,7 @@ type Config struct {
 // keeps the cluster's nodes.
 type Dispatcher struct {
 	cfg      Config
+	born     time.Time // signs of life are counted from here, by the monotonic clock
 	metrics  *metrics
 	hub      *hub
 	outbox   *outbox
@@ -101,7 +107,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	d := &Dispatcher{cfg: cfg, hub: newHub(), outbox: newOutbox(), statuses: newStatusQueue()}
+	d := &Dispatcher{cfg: cfg, born: time.Now(), hub: newHub(), outbox: newOutbox(), statuses: newStatusQueue()}
 	var err error
 	d.metrics, err = newMetrics(cfg.Registerer, d.hub.count)
 	return d, err
@@ -135,11 +141,14 @@ func (d *Dispatcher) fanOut(ctx context.Context) error {
 // send hands a batch to the leader, be it this manager or another.
 func (d *Dispatcher) send(ctx context.Context, b Batch) (Answer, error) {
 	b.ManagerID = d.cfg.NodeID
-	d.mu.Lock()
-	leading := d.ledger != nil
-	d.mu.Unlock()
-	if leading {
+	if d.leading() {
 		return d.Report(ctx, b)
 	}
 	return d.cfg.Forward(ctx, b)
+}
+
+func (d *Dispatcher) leading() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ledger != nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -167,7 +166,9 @@ func (m *mail) merge(d delta) {
 
 // attach registers a session once this replica knows its node and is no
 // older than what the worker has seen, and puts into its mail what the worker
-// lacks. A session of the same node is replaced.
+// lacks. A session of the same node is replaced. A worker that stays ahead of
+// the leader itself has seen a state that is no more, before the cluster was
+// restored from a backup: it gets everything.
 func (h *hub) attach(ctx context.Context, s *session) error {
 	for {
 		h.mu.Lock()
@@ -186,6 +187,10 @@ func (h *hub) attach(ctx context.Context, s *session) error {
 		select {
 		case <-moved:
 		case <-ctx.Done():
+			if n != nil && s.d.leading() {
+				s.hello.Index = 0
+				continue
+			}
 			return fmt.Errorf("manager's state lags behind: %w", errdefs.ErrUnavailable)
 		}
 	}
@@ -237,12 +242,12 @@ func (h *hub) refuse(refused []Refusal) (ended []Refusal) {
 
 // signs returns the newest sign of life of every session. The slice is valid
 // until the next call.
-func (h *hub) signs(now time.Time) []Alive {
+func (h *hub) signs() []Alive {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.alive = h.alive[:0]
 	for _, s := range h.sessions {
-		h.alive = append(h.alive, Alive{NodeID: s.nodeID, Boot: s.hello.Boot, Age: max(0, now.Sub(s.lastHeard()))})
+		h.alive = append(h.alive, Alive{NodeID: s.nodeID, Boot: s.hello.Boot, Age: max(0, s.age())})
 	}
 	return h.alive
 }

@@ -73,7 +73,7 @@ func (l *ledger) hear(v *state.View, b Batch, now time.Time) (h heard) {
 		}
 	}
 	for _, o := range b.Opened {
-		if refusal, ok := l.refuse(v, o.NodeID, o.Boot, now); ok {
+		if refusal, ok := l.refuseLocked(v.Node(o.NodeID), o.NodeID, o.Boot, now); ok {
 			h.refused = append(h.refused, refusal)
 			continue
 		}
@@ -81,7 +81,8 @@ func (l *ledger) hear(v *state.View, b Batch, now time.Time) (h heard) {
 		h.opened = append(h.opened, o)
 	}
 	for _, a := range b.Alive {
-		if refusal, ok := l.refuse(v, a.NodeID, a.Boot, now); ok {
+		node := v.Node(a.NodeID)
+		if refusal, ok := l.refuseLocked(node, a.NodeID, a.Boot, now); ok {
 			if refusal.Clone && a.Age >= cloneWindow {
 				refusal.Clone, refusal.Reason = false, "the node's daemon has started anew"
 			}
@@ -92,15 +93,15 @@ func (l *ledger) hear(v *state.View, b Batch, now time.Time) (h heard) {
 			l.words[a.NodeID] = word{boot: a.Boot, manager: b.ManagerID, at: at, open: true}
 		}
 		// An old word of a node that has been declared down is no return.
-		if status := v.Node(a.NodeID).Status; a.Age < suspectAfter && (status.State != swarm.NodeStateReady || status.Message == messageBraked) {
+		if status := node.Status; a.Age < suspectAfter && (status.State != swarm.NodeStateReady || status.Message == messageBraked) {
 			h.revived = append(h.revived, a.NodeID)
 		}
 	}
 	return h
 }
 
-func (l *ledger) refuse(v *state.View, nodeID, boot string, now time.Time) (Refusal, bool) {
-	if v.Node(nodeID) == nil {
+func (l *ledger) refuseLocked(n *state.Node, nodeID, boot string, now time.Time) (Refusal, bool) {
+	if n == nil {
 		reason := fmt.Sprintf("node %s was removed from the cluster or never joined it", nodeID)
 		return Refusal{NodeID: nodeID, Boot: boot, Reason: reason}, true
 	}
@@ -135,7 +136,7 @@ func (l *ledger) judge(v *state.View, now time.Time, dead func(string) bool) (j 
 			}
 			continue
 		}
-		silence := now.Sub(l.lastLocked(n))
+		silence := now.Sub(l.lastLocked(n, now))
 		overdue := silence >= DownAfter || silence >= DownAfterDead && dead(n.ID)
 		if n.Status.State != swarm.NodeStateReady {
 			// It has joined and not been ready yet, so it cannot vanish.
@@ -161,12 +162,14 @@ func (l *ledger) judge(v *state.View, now time.Time, dead func(string) bool) (j 
 }
 
 // lastLocked is when a node was heard from, or got its chance to speak.
-func (l *ledger) lastLocked(n *state.Node) time.Time {
+func (l *ledger) lastLocked(n *state.Node, now time.Time) time.Time {
 	last := l.since
-	for _, at := range []time.Time{l.words[n.ID].at, n.CreatedAt} {
-		if at.After(last) {
-			last = at
-		}
+	if at := l.words[n.ID].at; at.After(last) {
+		last = at
+	}
+	// Another leader's clock may have been ahead of ours.
+	if n.CreatedAt.After(last) && !n.CreatedAt.After(now) {
+		last = n.CreatedAt
 	}
 	return last
 }

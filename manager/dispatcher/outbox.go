@@ -147,7 +147,7 @@ func (d *Dispatcher) reportNodes(ctx context.Context) error {
 	for {
 		var alive []Alive
 		if beat {
-			alive = d.hub.signs(time.Now())
+			alive = d.hub.signs()
 		}
 		var again <-chan time.Time
 		switch err := d.reportOnce(ctx, alive); {
@@ -223,14 +223,14 @@ func (q *statusQueue) add(item statusItem) {
 	wake(q.wake)
 }
 
-// take removes items with about maxChanges statuses, at least one item.
+// take removes items with at most maxStatuses statuses, at least one item.
 // Sessions that have ended are skipped: their workers send again.
 func (q *statusQueue) take() (items []statusItem, size int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	taken := 0
 	for _, item := range q.items {
-		if len(items) > 0 && size+len(item.statuses) > maxChanges {
+		if len(items) > 0 && size+len(item.statuses) > maxStatuses {
 			wake(q.wake)
 			break
 		}

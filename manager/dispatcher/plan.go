@@ -21,7 +21,7 @@ const (
 // planNodes writes down what was heard of nodes: opened sessions, changed
 // descriptions, and the nodes in revived, which are not ready but alive.
 func planNodes(v *state.View, opened []Opened, described []Description, revived []string) []state.Change {
-	d := drafts[*state.Node]{get: v.Node, clone: func(n *state.Node) *state.Node { c := *n; return &c }}
+	d := nodeDrafts(v)
 	for _, o := range opened {
 		d.edit(o.NodeID, func(n *state.Node) { applyOpened(n, o) })
 	}
@@ -56,7 +56,7 @@ func markReady(n *state.Node) {
 
 // planDown declares nodes down.
 func planDown(v *state.View, ids []string, now time.Time) []state.Change {
-	d := drafts[*state.Node]{get: v.Node, clone: func(n *state.Node) *state.Node { c := *n; return &c }}
+	d := nodeDrafts(v)
 	for _, id := range ids {
 		d.edit(id, func(n *state.Node) {
 			if n.Status.State == swarm.NodeStateDown {
@@ -72,7 +72,7 @@ func planDown(v *state.View, ids []string, now time.Time) []state.Change {
 
 // planBraked says of silent nodes why they are not declared down.
 func planBraked(v *state.View, ids []string) []state.Change {
-	d := drafts[*state.Node]{get: v.Node, clone: func(n *state.Node) *state.Node { c := *n; return &c }}
+	d := nodeDrafts(v)
 	for _, id := range ids {
 		d.edit(id, func(n *state.Node) { n.Status.Message = messageBraked })
 	}
@@ -146,33 +146,39 @@ func orphan(t *state.Task, now time.Time) state.Change {
 type drafts[T state.Object] struct {
 	get   func(id string) T
 	clone func(T) T
-	order []T
-	byID  map[string]T
+	order []*draft[T]
+	byID  map[string]*draft[T]
+}
+
+type draft[T state.Object] struct{ stored, edited T }
+
+func nodeDrafts(v *state.View) *drafts[*state.Node] {
+	return &drafts[*state.Node]{get: v.Node, clone: func(n *state.Node) *state.Node { c := *n; return &c }}
 }
 
 // edit applies change to a copy of the object, if there is one.
 func (d *drafts[T]) edit(id string, change func(T)) {
 	c, ok := d.byID[id]
 	if !ok {
-		old := d.get(id)
-		if reflect.ValueOf(old).IsNil() {
+		stored := d.get(id)
+		if reflect.ValueOf(stored).IsNil() {
 			return
 		}
 		if d.byID == nil {
-			d.byID = map[string]T{}
+			d.byID = map[string]*draft[T]{}
 		}
-		c = d.clone(old)
+		c = &draft[T]{stored, d.clone(stored)}
 		d.byID[id] = c
 		d.order = append(d.order, c)
 	}
-	change(c)
+	change(c.edited)
 }
 
 // changes returns the copies that differ from what is stored.
 func (d *drafts[T]) changes() (list []state.Change) {
 	for _, c := range d.order {
-		if !reflect.DeepEqual(c, d.get(c.Key())) {
-			list = append(list, state.Put(c))
+		if !reflect.DeepEqual(c.stored, c.edited) {
+			list = append(list, state.Put(c.edited))
 		}
 	}
 	return list

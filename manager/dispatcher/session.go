@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +40,7 @@ type session struct {
 	ctx    context.Context //nolint:containedctx // ends with the session
 	cancel context.CancelCauseFunc
 	wake   chan struct{} // 1: there is mail
-	heard  atomic.Int64  // Unix nanoseconds of the worker's last line
+	heard  atomic.Int64  // the worker's last line, nanoseconds since d.born
 
 	mail    mail           // guarded by hub.mu
 	desired swarm.NodeRole // guarded by hub.mu
@@ -51,14 +52,19 @@ type session struct {
 func (d *Dispatcher) newSession(ctx context.Context, nodeID, role string, hello assignment.Hello) *session {
 	s := &session{d: d, nodeID: nodeID, role: role, hello: hello, wake: make(chan struct{}, 1), sent: map[specKey]bool{}}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	s.heard.Store(time.Now().UnixNano())
+	s.hear()
 	return s
 }
 
-func (s *session) end(cause error)      { s.cancel(cause) }
-func (s *session) ended() bool          { return s.ctx.Err() != nil }
-func (s *session) wakeUp()              { wake(s.wake) }
-func (s *session) lastHeard() time.Time { return time.Unix(0, s.heard.Load()) }
+func (s *session) end(cause error) { s.cancel(cause) }
+func (s *session) ended() bool     { return s.ctx.Err() != nil }
+func (s *session) wakeUp()         { wake(s.wake) }
+func (s *session) hear()           { s.heard.Store(int64(time.Since(s.d.born))) }
+
+// age is how long the worker has said nothing.
+func (s *session) age() time.Duration {
+	return time.Since(s.d.born) - time.Duration(s.heard.Load())
+}
 
 // serve speaks with the worker until the session ends, and returns why it did.
 func (s *session) serve(w http.ResponseWriter, lines *bufio.Scanner) error {
@@ -98,7 +104,7 @@ func (s *session) read(lines *bufio.Scanner) error {
 		if err := json.Unmarshal(lines.Bytes(), &up); err != nil {
 			return fmt.Errorf("line from the worker: %w", err)
 		}
-		s.heard.Store(time.Now().UnixNano())
+		s.hear()
 		silence.Reset(DownAfter)
 		if up.Description != nil {
 			s.d.outbox.describe(s.nodeID, *up.Description)
@@ -116,9 +122,18 @@ func (s *session) read(lines *bufio.Scanner) error {
 func (s *session) item(up assignment.Up) statusItem {
 	item := statusItem{session: s, seq: up.Seq, statuses: make([]Status, len(up.Statuses))}
 	for i, u := range up.Statuses {
+		u.Status.Message, u.Status.Err = clip(u.Status.Message), clip(u.Status.Err)
 		item.statuses[i] = Status{NodeID: s.nodeID, TaskID: u.TaskID, Status: u.Status}
 	}
 	return item
+}
+
+// clip cuts a text that is longer than anybody reads.
+func clip(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText-len("…")], "") + "…"
 }
 
 // write sends the session's mail as it comes, and a line every Heartbeat.

@@ -2,9 +2,11 @@ package dispatcher_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/swarm"
@@ -12,6 +14,7 @@ import (
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 	"shoal/raftstore/state/statetest"
+	"shoal/worker/assignment"
 )
 
 // scenario runs f in a bubble with three managers, the first of which leads,
@@ -401,6 +404,31 @@ func TestTasksOfNodeDownForADayAreOrphaned(t *testing.T) {
 		l.checkSet(back)
 		if len(back.has()) != 0 {
 			t.Errorf("the node that returned still has %v", back.has())
+		}
+	}, task("a", "n1"))
+}
+
+func TestWorkerFromARestoredPastGetsEverything(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := &worker{index: 1_000_000, tasks: map[string]assignment.Task{"lost": {}}}
+		again := l.start("n1", "b1", w)
+		settle(time.Minute)
+		l.checkSet(again)
+		if again.fulls.Load() != 1 || again.opens.Load() != 1 {
+			t.Errorf("%d full lines, %d sessions", again.fulls.Load(), again.opens.Load())
+		}
+	}, task("a", "n1"))
+}
+
+func TestLongMessagesAreCut(t *testing.T) {
+	scenario(t, func(t *testing.T, l *lab) {
+		w := l.start("n1", "b1", nil)
+		settle(time.Second)
+		w.Report("a", taskstate.Status{State: taskstate.Failed, Err: strings.Repeat("é", 5000), Message: "short"})
+		settle(time.Second)
+		got := l.store.View().Task("a").Status
+		if len(got.Err) > 1024 || len(got.Err) < 1000 || !utf8.ValidString(got.Err) || got.Message != "short" {
+			t.Errorf("status has %d bytes: %q", len(got.Err), got.Err)
 		}
 	}, task("a", "n1"))
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // maxBatch is how many statuses go into one line.
-const maxBatch = 1000
+const maxBatch = 500
 
 // queue holds the newest status of each task until a manager has committed
 // it. One batch is under way at a time, so a task whose status changes faster
