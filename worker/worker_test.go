@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -100,7 +99,7 @@ func (m *manager) until(t *testing.T, taskID string, state taskstate.State) {
 func config(t *testing.T, dir string, fake *engine.Fake, m *manager) Config {
 	c := Config{
 		Dir: dir, Key: bytes.Repeat([]byte{7}, 32), NodeID: "node1", ClusterID: "cluster1", Engine: fake,
-		Session: session.Config{Boot: "boot1"}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Session: session.Config{Boot: "boot1"}, Log: slog.New(slog.DiscardHandler),
 	}
 	c.Session.Dial = func(context.Context, string) (net.Conn, error) { return nil, errors.New("no manager") }
 	if m != nil {

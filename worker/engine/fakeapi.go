@@ -40,7 +40,7 @@ func (f *Fake) image(ref string) (Image, error) {
 			return img, nil
 		}
 	}
-	return Image{}, fmt.Errorf("No such image: %s: %w", ref, errdefs.ErrNotFound)
+	return Image{}, fmt.Errorf("no such image: %s: %w", ref, errdefs.ErrNotFound)
 }
 
 // Pull is Engine.Pull, from what Publish made.
@@ -235,5 +235,5 @@ func (f *Fake) Watch(ctx context.Context, label, value string, notify func(Event
 }
 
 func noContainer(id string) error {
-	return fmt.Errorf("No such container: %s: %w", id, errdefs.ErrNotFound)
+	return fmt.Errorf("no such container: %s: %w", id, errdefs.ErrNotFound)
 }

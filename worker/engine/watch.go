@@ -14,15 +14,25 @@ import (
 // moment before it does.
 const overlap = time.Second
 
+// greetTime is how long an engine may take to say that it is there.
+const greetTime = 10 * time.Second
+
+// greet agrees with the engine on an API version. Without it, an engine that
+// hangs would look like one where nothing happens.
+func (e *Engine) greet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, greetTime)
+	defer cancel()
+	_, err := e.APIVersion(ctx)
+	return err
+}
+
 // Watch calls notify for what happens to containers that carry label with
 // this value, first of all with Event.Resync. It returns when the engine is
 // gone or ctx ends, never nil. Call it again to go on.
 func (e *Engine) Watch(ctx context.Context, label, value string, notify func(Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// A stream ends without a word when the engine dies behind a proxy, and an
-	// engine that hangs never answers: ask it first.
-	if _, err := e.APIVersion(ctx); err != nil {
+	if err := e.greet(ctx); err != nil {
 		return fmt.Errorf("watch engine: %w", err)
 	}
 	args := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", label+"="+value))
@@ -43,7 +53,7 @@ func (e *Engine) Watch(ctx context.Context, label, value string, notify func(Eve
 				return ctx.Err()
 			}
 			e.renew()
-			return fmt.Errorf("watch engine: %w: event stream ended: %v", errdefs.ErrUnavailable, err)
+			return fmt.Errorf("watch engine: %w: event stream ended: %w", errdefs.ErrUnavailable, err)
 		}
 	}
 }

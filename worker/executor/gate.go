@@ -3,6 +3,7 @@ package executor
 import (
 	"fmt"
 	"path"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/mount"
@@ -39,12 +40,7 @@ func gates() []gate {
 
 func anyMount(asks func(mount.Mount) bool) func(*swarm.ContainerSpec) bool {
 	return func(c *swarm.ContainerSpec) bool {
-		for _, m := range c.Mounts {
-			if asks(m) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(c.Mounts, asks)
 	}
 }
 

@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -132,4 +131,4 @@ func desired(t assignment.Task, s taskstate.State) assignment.Task {
 
 func set(tasks ...assignment.Task) []assignment.Task { return tasks }
 
-func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

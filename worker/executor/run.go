@@ -82,6 +82,9 @@ func (e *Executor) survey(ctx context.Context, greet bool) *listing {
 
 // Purge stops and removes every container of a cluster.
 func Purge(ctx context.Context, eng Engine, clusterID string) error {
+	if clusterID == "" {
+		return fmt.Errorf("purge needs a cluster id: %w", errdefs.ErrInvalidArgument)
+	}
 	all, err := eng.List(ctx, ClusterLabel, clusterID)
 	if err != nil {
 		return fmt.Errorf("list containers of cluster %s: %w", clusterID, err)
