@@ -2,12 +2,14 @@ package api
 
 import (
 	"context"
+	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/swarm"
+	timestamp "github.com/docker/docker/api/types/time"
 
 	"shoal/raftstore/state"
 )
@@ -56,23 +58,33 @@ func (a *API) publish(changes []state.Event, now time.Time) {
 	a.more = make(chan struct{})
 }
 
-// Events calls emit with the events of the cluster that pass the filters, in
-// order, from since (zero: from now on) to until (zero: until ctx ends). A
-// reader that falls more than 256 events behind misses some, as with Docker.
-func (a *API) Events(ctx context.Context, since, until time.Time, args filters.Args, emit func(events.Message) error) error {
-	f := filter{args}
-	next := a.firstEvent(since.IsZero() && until.IsZero())
+// eventQuery is which events a client wants.
+type eventQuery struct {
+	since, until time.Time // zero: from now on, for ever
+	filter       filter
+}
+
+// Events calls emit with the events of the cluster that a query of GET /events
+// asks for, in order, until the query's end or that of ctx. A query that cannot
+// be read is refused at once. A reader that falls more than 256 events behind
+// misses some, as with Docker.
+func (a *API) Events(ctx context.Context, query url.Values, emit func(any) error) error {
+	q, err := parseEventQuery(query)
+	if err != nil {
+		return err
+	}
 	var end <-chan time.Time
-	if !until.IsZero() {
-		timer := time.NewTimer(time.Until(until))
+	if !q.until.IsZero() {
+		timer := time.NewTimer(time.Until(q.until))
 		defer timer.Stop()
 		end = timer.C
 	}
+	next := a.firstEvent(q.since.IsZero() && q.until.IsZero())
 	for {
 		messages, after, more := a.eventsFrom(next)
 		next = after
 		for _, m := range messages {
-			if !within(m, since, until) || !eventMatches(f, m) {
+			if !q.matches(m) {
 				continue
 			}
 			if err := emit(m); err != nil {
@@ -87,6 +99,37 @@ func (a *API) Events(ctx context.Context, since, until time.Time, args filters.A
 			return ctx.Err()
 		}
 	}
+}
+
+func parseEventQuery(query url.Values) (q eventQuery, err error) {
+	if q.since, err = eventTime(query, "since"); err != nil {
+		return q, err
+	}
+	if q.until, err = eventTime(query, "until"); err != nil {
+		return q, err
+	}
+	if !q.since.IsZero() && !q.until.IsZero() && q.since.After(q.until) {
+		return q, invalid("`since` time (%s) cannot be after `until` time (%s)", query.Get("since"), query.Get("until"))
+	}
+	args, err := filters.FromJSON(query.Get("filters"))
+	if err != nil {
+		return q, invalid("%v", err)
+	}
+	q.filter = filter{args} // with any key: the engine has more of them
+	return q, nil
+}
+
+// eventTime reads seconds, maybe with a fraction, since 1970.
+func eventTime(query url.Values, name string) (time.Time, error) {
+	text := query.Get(name)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	seconds, nanos, err := timestamp.ParseTimestamps(text, -1)
+	if err != nil {
+		return time.Time{}, invalid("invalid %s time %q: %v", name, text, err)
+	}
+	return time.Unix(seconds, nanos), nil
 }
 
 // firstEvent is the number of the event to begin with.
@@ -109,12 +152,11 @@ func (a *API) eventsFrom(next uint64) ([]events.Message, uint64, <-chan struct{}
 	return a.recent[next-first:], a.total, a.more
 }
 
-func within(m events.Message, since, until time.Time) bool {
-	at := time.Unix(0, m.TimeNano)
-	return (since.IsZero() || !at.Before(since)) && (until.IsZero() || !at.After(until))
-}
-
-func eventMatches(f filter, m events.Message) bool {
+func (q eventQuery) matches(m events.Message) bool {
+	at, f := time.Unix(0, m.TimeNano), q.filter
+	if !q.since.IsZero() && at.Before(q.since) || !q.until.IsZero() && at.After(q.until) {
+		return false
+	}
 	if !f.exact("type", string(m.Type)) || !f.exact("event", string(m.Action)) || !f.exact("scope", m.Scope) ||
 		!f.labels("label", m.Actor.Attributes) {
 		return false

@@ -79,7 +79,7 @@ func (a *API) handle(name string, h handler) http.Handler {
 		default:
 			WriteError(rec, err)
 			if rec.status >= http.StatusInternalServerError {
-				a.log.Warn("request failed", "request", name, "path", r.URL.Path, "err", err)
+				a.log.Warn("request failed", "request", name, "path", r.URL.Path, "error", err)
 			}
 		}
 		a.metrics.observe(name, rec.status, time.Since(start))

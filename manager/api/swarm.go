@@ -23,7 +23,7 @@ func (a *API) inspectSwarm(w http.ResponseWriter, r *http.Request) error {
 	if c == nil {
 		return noCluster()
 	}
-	out := swarm.Swarm{ClusterInfo: presentCluster(c)}
+	out := swarm.Swarm{ClusterInfo: PresentCluster(c)}
 	out.JoinTokens.Worker, out.JoinTokens.Manager = a.config.Tokens(v)
 	return writeJSON(w, http.StatusOK, out)
 }
@@ -32,8 +32,8 @@ func noCluster() error {
 	return errdefs.ErrUnavailable.WithMessage(`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
 }
 
-// presentCluster is what clients see of the cluster: everything but its keys.
-func presentCluster(c *state.Cluster) swarm.ClusterInfo {
+// PresentCluster is what clients see of the cluster: everything but its keys.
+func PresentCluster(c *state.Cluster) swarm.ClusterInfo {
 	out := c.ClusterInfo // RootKey, GossipKeys and Tokens stay behind
 	out.Spec.CAConfig.SigningCACert, out.Spec.CAConfig.SigningCAKey = "", ""
 	if out.Spec.Labels == nil {
