@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
-	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -18,9 +18,18 @@ import (
 
 func testKey() []byte { return []byte("0123456789abcdef0123456789abcdef") }
 
+// tester is what testing.TB and rapid.T have in common.
+type tester interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Errorf(string, ...any)
+	Context() context.Context
+}
+
 // cluster is some stores on an in-memory network.
 type cluster struct {
-	t      testing.TB
+	t      tester
 	cfg    func(id string) Config
 	stores map[string]*Store
 	wires  map[string]*raft.InmemTransport
@@ -28,7 +37,7 @@ type cluster struct {
 }
 
 // newCluster forms a cluster of n managers, n1 first. Run it in a bubble.
-func newCluster(t testing.TB, n int, options ...func(*Config)) *cluster {
+func newCluster(t tester, n int, options ...func(*Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t, stores: map[string]*Store{}, wires: map[string]*raft.InmemTransport{}}
 	c.cfg = func(id string) Config {
@@ -65,6 +74,9 @@ func (c *cluster) open(id string) *Store {
 	_, wire := raft.NewInmemTransport(raft.ServerAddress(id + ":2377"))
 	cfg := c.cfg(id)
 	cfg.Transport = wire
+	if cfg.Dir != "" {
+		cfg.Dir, cfg.InMemory = filepath.Join(cfg.Dir, id), false
+	}
 	s, err := Open(cfg)
 	must(c.t, err)
 	if c.stores[id] == nil {
@@ -121,9 +133,10 @@ func (c *cluster) leader(except ...string) (lead *Store) {
 	c.t.Helper()
 	c.until("a leader other than %v", except)(func() bool {
 		lead = nil
+		newest := uint64(0) // an old leader may not know yet that it is none
 		for _, id := range c.ids {
-			if t, _ := c.stores[id].term.get(); t != nil && !contains(except, id) {
-				lead = c.stores[id]
+			if t, _ := c.stores[id].term.get(); t != nil && t.number > newest && !contains(except, id) {
+				lead, newest = c.stores[id], t.number
 			}
 		}
 		return lead != nil
@@ -161,14 +174,14 @@ func (c *cluster) settled() *state.View {
 	return first
 }
 
-func hash(t testing.TB, v *state.View) string {
+func hash(t tester, v *state.View) string {
 	t.Helper()
 	h, err := v.Hash()
 	must(t, err)
 	return h
 }
 
-func must(t testing.TB, err error) {
+func must(t tester, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

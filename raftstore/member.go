@@ -38,7 +38,7 @@ func (s *Store) Peers() []Peer {
 			p.Reachable, p.LastContact = true, now
 		} else if c := s.guard.peers.get(m.ID); !c.last.IsZero() {
 			p.LastContact = c.last
-			p.Reachable = now.Sub(c.last) <= 2*s.cfg.Heartbeat
+			p.Reachable = now.Sub(c.last) <= s.reachable()
 			p.Behind = last - min(last, c.index)
 		}
 		peers = append(peers, p)
@@ -70,7 +70,7 @@ func (s *Store) AddNonvoter(ctx context.Context, id, addr string) error {
 			return fmt.Errorf("add manager %s: %s is the address of manager %s: %w", id, addr, p.ID, errdefs.ErrAlreadyExists)
 		}
 	}
-	return s.change(ctx, "add manager "+id, func(r *raft.Raft) raft.Future {
+	return s.change(ctx, "add manager "+id, func(r *raft.Raft) raft.IndexFuture {
 		return r.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), 0, 0)
 	})
 }
@@ -92,7 +92,7 @@ func (s *Store) Promote(ctx context.Context, id string) error {
 	case p.Behind > promoteLag:
 		return fmt.Errorf("promote manager %s: it is %d entries behind, at most %d are allowed: %w", id, p.Behind, promoteLag, errdefs.ErrFailedPrecondition)
 	}
-	return s.change(ctx, "promote manager "+id, func(r *raft.Raft) raft.Future {
+	return s.change(ctx, "promote manager "+id, func(r *raft.Raft) raft.IndexFuture {
 		return r.AddVoter(raft.ServerID(id), raft.ServerAddress(p.Addr), 0, 0)
 	})
 }
@@ -116,7 +116,7 @@ func (s *Store) RemovePeer(ctx context.Context, id string) error {
 			return fmt.Errorf("remove manager %s: %w", id, err)
 		}
 	}
-	return s.change(ctx, "remove manager "+id, func(r *raft.Raft) raft.Future {
+	return s.change(ctx, "remove manager "+id, func(r *raft.Raft) raft.IndexFuture {
 		return r.RemoveServer(raft.ServerID(id), 0, 0)
 	})
 }
@@ -138,20 +138,32 @@ func (s *Store) checkQuorumWithout(id string) error {
 	return nil
 }
 
-// change changes the configuration and waits until that is committed.
-func (s *Store) change(ctx context.Context, what string, f func(*raft.Raft) raft.Future) error {
+// change changes the configuration and waits until that is committed and known
+// to everybody who can be reached. A voter that has not heard of a new one
+// does not vote for it, and the old leader may be gone next.
+func (s *Store) change(ctx context.Context, what string, f func(*raft.Raft) raft.IndexFuture) error {
 	if t, _ := s.term.get(); t == nil {
 		return ErrNotLeader
 	}
 	r := s.raft.Load()
 	done := make(chan error, 1)
-	if !s.call(func() { done <- f(r).Error() }) { // already asking may block
+	var index uint64
+	ask := func() { // asking alone may block
+		f := f(r)
+		err := f.Error()
+		if err == nil {
+			index = f.Index()
+		}
+		done <- err
+	}
+	if !s.call(ask) {
 		return ErrClosed
 	}
 	select {
 	case err := <-done:
 		switch {
 		case err == nil:
+			s.awaitPeers(ctx, index)
 			return nil
 		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 			return fmt.Errorf("%s: %w", what, ErrNotLeader)
@@ -164,6 +176,35 @@ func (s *Store) change(ctx context.Context, what string, f func(*raft.Raft) raft
 		return fmt.Errorf("%s: %w (%w)", what, ErrOutcomeUnknown, ctx.Err())
 	}
 }
+
+// awaitPeers waits until the others have the entry at index, as long as they
+// count as reachable without having answered.
+func (s *Store) awaitPeers(ctx context.Context, index uint64) {
+	limit := time.NewTimer(s.reachable())
+	defer limit.Stop()
+	for {
+		changed := s.guard.peers.changed.wait()
+		missing := false
+		for _, m := range s.members() {
+			if string(m.ID) != s.cfg.NodeID && s.guard.peers.get(m.ID).index < index {
+				missing = true
+			}
+		}
+		if !missing {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reachable is how long ago a manager that can be reached has answered.
+func (s *Store) reachable() time.Duration { return 2 * s.cfg.Heartbeat }
 
 // TransferLeadership hands leadership to the voter that has most of the log
 // among those that can be reached.

@@ -15,14 +15,23 @@ type contact struct {
 
 // peerTable holds the contacts of this manager, as far as it leads.
 type peerTable struct {
-	mu   sync.Mutex
-	byID map[raft.ServerID]contact
+	mu      sync.Mutex
+	byID    map[raft.ServerID]contact
+	changed broadcast // an index went up
+}
+
+func newPeerTable() *peerTable {
+	return &peerTable{byID: map[raft.ServerID]contact{}, changed: broadcast{ch: make(chan struct{})}}
 }
 
 func (p *peerTable) saw(id raft.ServerID, index uint64, now time.Time) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	grown := index > p.byID[id].index
 	p.byID[id] = contact{now, index}
+	p.mu.Unlock()
+	if grown {
+		p.changed.send()
+	}
 }
 
 func (p *peerTable) get(id raft.ServerID) contact {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -30,7 +31,7 @@ type stableStore struct {
 // SetUint64 implements raft.StableStore.
 func (s *stableStore) SetUint64(key []byte, value uint64) error {
 	if string(key) != voteTerm {
-		return s.StableStore.SetUint64(key, value)
+		return s.write(func() error { return s.StableStore.SetUint64(key, value) })
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,11 +42,24 @@ func (s *stableStore) SetUint64(key []byte, value uint64) error {
 // Set implements raft.StableStore.
 func (s *stableStore) Set(key, value []byte) error {
 	if string(key) != voteCandidate {
-		return s.StableStore.Set(key, value)
+		return s.write(func() error { return s.StableStore.Set(key, value) })
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.StableStore.Set([]byte(voteRecord), append(binary.BigEndian.AppendUint64(nil, s.term), value...))
+	record := append(binary.BigEndian.AppendUint64(nil, s.term), value...)
+	return s.write(func() error { return s.StableStore.Set([]byte(voteRecord), record) })
+}
+
+// write tries again while the disk is full: raft ends the process when it
+// cannot store its term, but a manager whose disk is full only has to wait.
+func (s *stableStore) write(f func() error) error {
+	for {
+		err := f()
+		if !noSpace(err) {
+			return err
+		}
+		time.Sleep(diskCheck)
+	}
 }
 
 // GetUint64 implements raft.StableStore.

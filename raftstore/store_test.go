@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,6 +140,23 @@ func TestAnswerWaitsForWhatItSaw(t *testing.T) {
 	})
 }
 
+// A leader that was cut off believes in itself for a moment. It must not answer
+// reads on that belief.
+func TestCutLeaderDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.close()
+		s := c.leader()
+		c.cut(s.cfg.NodeID)
+		if leads, _ := s.term.get(); leads == nil {
+			t.Fatal("it has given up already; this test proves nothing")
+		}
+		if _, err := s.Linearizable(t.Context()); !errors.Is(err, ErrNotLeader) {
+			t.Errorf("Linearizable = %v", err)
+		}
+	})
+}
+
 func TestFailoverIsFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
@@ -202,11 +220,11 @@ func hammer(t *testing.T, managers int) {
 					t.Errorf("Update = %v", err)
 				}
 				mu.Unlock()
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(10 * time.Millisecond)
 			}
 		})
 	}
-	for range 30 {
+	for range 12 {
 		time.Sleep(300 * time.Millisecond)
 		old := c.leader()
 		c.cut(old.cfg.NodeID)
@@ -232,30 +250,29 @@ func hammer(t *testing.T, managers int) {
 	if want := counts + there; counted(v) != want {
 		t.Errorf("counted %d, want %d: %d confirmed and %d of %d unknown", counted(v), want, counts, there, maybe)
 	}
-	if counts < 1000 || maybe == 0 {
+	if counts < 200 || maybe == 0 {
 		t.Errorf("%d confirmed, %d unknown: the test did not stress anything", counts, maybe)
 	}
 }
 
+// The loops of one manager never run twice at a time. Those of two managers
+// may overlap a little: the old leader's updates fail meanwhile.
 func TestLeadRunsOncePerTerm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		ctx, stop := context.WithCancel(t.Context())
-		var mu sync.Mutex
-		running, most, terms := 0, 0, 0
+		var terms atomic.Int64
 		var wg sync.WaitGroup
-		for _, s := range c.stores {
+		for id, s := range c.stores {
+			var running atomic.Int64
 			wg.Go(func() {
 				err := s.Lead(ctx, func(ctx context.Context) error {
-					mu.Lock()
-					running++
-					terms++
-					most = max(most, running)
-					mu.Unlock()
+					if running.Add(1) > 1 {
+						t.Errorf("%s leads twice at a time", id)
+					}
+					defer running.Add(-1)
+					terms.Add(1)
 					<-ctx.Done()
-					mu.Lock()
-					running--
-					mu.Unlock()
 					return ctx.Err()
 				})
 				if !errors.Is(err, context.Canceled) {
@@ -271,8 +288,45 @@ func TestLeadRunsOncePerTerm(t *testing.T) {
 		stop()
 		wg.Wait()
 		c.close()
-		if most != 1 || terms < 5 {
-			t.Errorf("%d at a time in %d terms", most, terms)
+		if terms.Load() < 5 {
+			t.Errorf("%d terms", terms.Load())
+		}
+	})
+}
+
+// Who leads begins with everything that was confirmed before.
+func TestLeadBeginsWithEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var confirmed, terms atomic.Uint64
+		for id, s := range c.stores {
+			wg.Go(func() {
+				s.Lead(ctx, func(ctx context.Context) error { //nolint:errcheck // ends with ctx
+					terms.Add(1)
+					if got, want := s.View().Index(), confirmed.Load(); got < want {
+						t.Errorf("%s leads at index %d, %d was confirmed", id, got, want)
+					}
+					<-ctx.Done()
+					return nil
+				})
+			})
+		}
+		for range 20 {
+			old := c.leader()
+			must(t, old.Update(t.Context(), count))
+			confirmed.Store(old.View().Index())
+			c.cut(old.cfg.NodeID) // at once: the others do not know that it is committed
+			c.leader(old.cfg.NodeID)
+			c.heal(old.cfg.NodeID)
+			c.settled()
+		}
+		stop()
+		wg.Wait()
+		c.close()
+		if terms.Load() < 20 {
+			t.Errorf("%d terms", terms.Load())
 		}
 	})
 }

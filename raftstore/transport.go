@@ -104,14 +104,14 @@ type guard struct {
 	raft.Transport // outgoing calls
 	store          *Store
 	out            chan raft.RPC
-	peers          peerTable
+	peers          *peerTable
 
 	mu    sync.Mutex
 	muted bool
 }
 
 func newGuard(s *Store, inner raft.Transport) *guard {
-	return &guard{Transport: inner, store: s, out: make(chan raft.RPC), peers: peerTable{byID: map[raft.ServerID]contact{}}}
+	return &guard{Transport: inner, store: s, out: make(chan raft.RPC), peers: newPeerTable()}
 }
 
 // LocalAddr implements raft.Transport: what the others are told to dial.
