@@ -72,7 +72,11 @@ func (s *shell) runServiceCreate(ctx context.Context, f *serviceFlags, name, mod
 	if f.wait.detach {
 		return nil
 	}
-	return s.wait(ctx, api, f.wait, created.ID)
+	ref := created.ID
+	if name != "" {
+		ref = name // what the user knows it by
+	}
+	return s.wait(ctx, api, f.wait, ref)
 }
 
 // newSpec makes the spec of a new service, refusing what cannot be right.

@@ -89,7 +89,7 @@ func (s *Screen) Show(f Frame) {
 		fmt.Fprintf(&out, "\x1b[%dA", s.drawn) // up
 	}
 	for _, line := range lines {
-		fmt.Fprintf(&out, "\x1b[2K%s\r\n", line) // clear the line
+		fmt.Fprintf(&out, "\x1b[2K%s\n", line) // clear the line
 	}
 	out.WriteString("\x1b[J") // and what was below
 	s.drawn = len(lines)
