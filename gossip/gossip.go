@@ -34,10 +34,14 @@ const (
 	// MaxMeta is what memberlist can carry per node.
 	MaxMeta = memberlist.MetaMaxSize
 
-	// suspicionMult 5 instead of the LAN profile's 4: a node is given five
-	// seconds to answer before it is called dead, so a pause of five seconds
-	// (which takes another to be noticed) kills nobody.
-	suspicionMult = 5
+	// suspicionMult 6 instead of the LAN profile's 4: a node has six seconds to
+	// answer before it is called dead. After a pause of five seconds, of which
+	// the first passes before anybody suspects, two are left for its protest to
+	// get around; with 5 it sometimes came too late.
+	suspicionMult = 6
+	// retransmitMult 6 instead of 4: a node that wakes up spends its first
+	// messages, the protest among them, on stale probes.
+	retransmitMult = 6
 	// reclaim lets a node that died come back under another address.
 	reclaim = 30 * time.Second
 	// rejoin is how often, at the least, a seed that is not seen alive is tried
@@ -125,6 +129,7 @@ func (g *Gossip) settings(c Config) (*memberlist.Config, prometheus.Counter, err
 	s.Label = c.Label
 	s.Keyring = g.keys.ring
 	s.SuspicionMult = suspicionMult
+	s.RetransmitMult = retransmitMult
 	s.DeadNodeReclaimTime = reclaim
 	s.Delegate = carrier{c.Meta}
 	s.Events = g.members
