@@ -118,10 +118,21 @@ func (m *member) serveRPC(ctx context.Context) error {
 // serveJoin answers nodes that have no certificate yet.
 func (m *member) serveJoin(ctx context.Context) error {
 	h := m.managerOnly(func(w http.ResponseWriter, r *http.Request, mgr handlers) { mgr.Join().ServeHTTP(w, r) })
-	return serve(ctx, m.doors.door(protocolJoin), h, func(s *http.Server) {
+	return serve(ctx, plain{m.doors.door(protocolJoin)}, h, func(s *http.Server) {
 		s.ReadTimeout, s.WriteTimeout = 10*time.Second, 30*time.Second
-		s.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
 	})
+}
+
+// plain hides from net/http that its connections are TLS: it drops those that
+// have negotiated a protocol which it does not know.
+type plain struct{ net.Listener }
+
+func (p plain) Accept() (net.Conn, error) {
+	conn, err := p.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{conn}, nil
 }
 
 // serveTCP answers the Docker API to clients with a certificate.
