@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"shoal/manager/orchestrator"
+	"shoal/manager/reaper"
 	"shoal/manager/scheduler"
 	"shoal/raftstore/state"
 )
@@ -18,7 +20,9 @@ func (m *Manager) lead(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
+		"orchestrator": m.orchestrator.Run,
 		"scheduler":    m.scheduler.Run,
+		"reaper":       m.reaper.Run,
 		"dispatcher":   m.dispatcher.Run,
 		"membership":   m.membership,
 	} {
@@ -34,10 +38,15 @@ func (m *Manager) lead(ctx context.Context) error {
 
 // newLoops makes the loops that lead runs.
 func (m *Manager) newLoops() (err error) {
+	m.orchestrator, err = orchestrator.New(orchestrator.Config{Store: m.store, Log: m.log, Registerer: m.cfg.Registerer})
+	if err != nil {
+		return err
+	}
 	m.scheduler, err = scheduler.New(scheduler.Config{Store: m.store, Log: m.log, Registerer: m.cfg.Registerer})
 	if err != nil {
 		return err
 	}
+	m.reaper, err = reaper.New(reaper.Config{Store: m.store, Registerer: m.cfg.Registerer})
 	return err
 }
 

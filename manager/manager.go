@@ -20,6 +20,8 @@ import (
 	"shoal/manager/api"
 	"shoal/manager/ca"
 	"shoal/manager/dispatcher"
+	"shoal/manager/orchestrator"
+	"shoal/manager/reaper"
 	"shoal/manager/scheduler"
 	"shoal/raftstore"
 	"shoal/raftstore/state"
@@ -64,7 +66,9 @@ type Manager struct {
 	rpcs       []RPC
 
 	// The loops of a term.
+	orchestrator *orchestrator.Orchestrator
 	scheduler    *scheduler.Scheduler
+	reaper       *reaper.Reaper
 }
 
 // New opens the manager's store and composes what runs on it. The manager
