@@ -1,0 +1,166 @@
+package orchestrator
+
+import (
+	"slices"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	"shoal/internal/constraint"
+	"shoal/internal/taskstate"
+	"shoal/manager/orchestrator/restart"
+	"shoal/manager/orchestrator/update"
+	"shoal/raftstore/state"
+)
+
+// stopWait bounds how long a successor waits for its predecessor to stop, as
+// in Docker Swarm.
+const stopWait = time.Minute
+
+// settle brings one slot to rest: ended and lost tasks get successors,
+// successors start when they may, and what another task has replaced stops.
+func (p *planner) settle(s *slot) {
+	keep := p.keep(s)
+	for _, t := range slices.Clone(s.tasks) {
+		switch {
+		case !wanted(t):
+		case t != keep && p.redundant(t, keep):
+			p.desire(s, t, taskstate.Shutdown)
+		case t.Status.State.Terminal() && t.Status.State != taskstate.Orphaned:
+			p.restart(s, t)
+		case t.Status.State == taskstate.Orphaned || p.lost(s, t):
+			p.move(s, t)
+		case t.Desired == taskstate.Ready && p.mayStart(s, t):
+			p.desire(s, t, taskstate.Running)
+		}
+	}
+}
+
+// keep is the task that fills the slot, nil when there is none: an up to date
+// one before others, then the most advanced.
+func (p *planner) keep(s *slot) (keep *state.Task) {
+	rank := func(t *state.Task) taskstate.State {
+		if t.Status.State.Terminal() {
+			return taskstate.New
+		}
+		return t.Status.State
+	}
+	for _, t := range s.tasks {
+		if !wanted(t) {
+			continue
+		}
+		if keep == nil || p.dirty(t) == p.dirty(keep) && rank(t) >= rank(keep) || p.dirty(keep) && !p.dirty(t) {
+			keep = t
+		}
+	}
+	return keep
+}
+
+// redundant reports whether t can stop because keep fills the slot. While a
+// start-first update's new task does not run yet, the old one stays.
+func (p *planner) redundant(t, keep *state.Task) bool {
+	return p.dirty(t) == p.dirty(keep) || t.Status.State.Terminal() || t.NodeID == "" || p.gone(t.NodeID) ||
+		keep.Status.State == taskstate.Running || update.Config(p.svc).Order != swarm.UpdateOrderStartFirst
+}
+
+// restart gives a task that has ended its successor, if the policy wants one.
+func (p *planner) restart(s *slot, t *state.Task) {
+	p.desire(s, t, taskstate.Shutdown)
+	revision := p.successorRevision(t)
+	d := restart.Next(p.svc.Spec.TaskTemplate.RestartPolicy, t, revision, p.now)
+	if !d.Restart || s.closed {
+		return
+	}
+	next := p.create(s, revision, taskstate.Ready, causeRestart)
+	next.StartAfter, next.Restarts, next.Status.Err = d.StartAfter, d.Restarts, d.Reason
+	if p.mayStart(s, next) {
+		next.Desired = taskstate.Running
+	}
+}
+
+// move gives a task whose node is lost to it a successor elsewhere: without
+// delay, and not counted as an attempt.
+func (p *planner) move(s *slot, t *state.Task) {
+	p.desire(s, t, taskstate.Shutdown)
+	if s.closed || !restart.Wanted(p.svc.Spec.TaskTemplate.RestartPolicy, t) {
+		return
+	}
+	next := p.create(s, p.successorRevision(t), taskstate.Ready, causeRestart)
+	if next.Revision == t.Revision {
+		next.Restarts, next.StartAfter = t.Restarts, t.StartAfter
+	}
+	if p.mayStart(s, next) {
+		next.Desired = taskstate.Running
+	}
+}
+
+// successorRevision is the revision of t's successor. Outdated tasks are
+// replaced as they were: only an update moves a slot on, at its own pace.
+func (p *planner) successorRevision(t *state.Task) uint64 {
+	if p.dirty(t) && p.view.Revision(p.svc.ID, t.Revision) != nil {
+		return t.Revision
+	}
+	return p.svc.Revision
+}
+
+// renew replaces the slot's outdated tasks by one of the service's revision.
+func (p *planner) renew(s *slot) {
+	if update.Config(p.svc).Order == swarm.UpdateOrderStartFirst {
+		for _, t := range slices.Clone(s.tasks) {
+			if wanted(t) && t.NodeID == "" {
+				p.desire(s, t, taskstate.Shutdown)
+			}
+		}
+		p.create(s, p.svc.Revision, taskstate.Running, causeUpdate)
+		return
+	}
+	for _, t := range slices.Clone(s.tasks) {
+		p.desire(s, t, taskstate.Shutdown)
+	}
+	next := p.create(s, p.svc.Revision, taskstate.Ready, causeUpdate)
+	if p.mayStart(s, next) {
+		next.Desired = taskstate.Running
+	}
+}
+
+// mayStart reports whether t, which is prepared but held back, may run: its
+// delay is over and its predecessors have stopped.
+func (p *planner) mayStart(s *slot, t *state.Task) bool {
+	if p.now.Before(t.StartAfter) {
+		p.wake(t.StartAfter)
+		return false
+	}
+	limit := t.CreatedAt.Add(stopWait)
+	if !p.now.Before(limit) || !slices.ContainsFunc(s.tasks, p.stopping) {
+		return true
+	}
+	p.wake(limit)
+	return false
+}
+
+// stopping reports whether t was asked to stop and may still be running.
+func (p *planner) stopping(t *state.Task) bool {
+	return !wanted(t) && !t.Status.State.Terminal() && t.NodeID != "" &&
+		t.Status.State >= taskstate.Assigned && !p.gone(t.NodeID)
+}
+
+// gone reports whether a node is down or was removed.
+func (p *planner) gone(nodeID string) bool {
+	n := p.view.Node(nodeID)
+	return n == nil || n.Status.State == swarm.NodeStateDown
+}
+
+// lost reports whether a task has to leave the node that it was given: the
+// node is gone or being drained, or no longer meets the constraints.
+func (p *planner) lost(s *slot, t *state.Task) bool {
+	if t.NodeID == "" || s.node != "" { // the nodes of a global service are chosen elsewhere
+		return false
+	}
+	n := p.view.Node(t.NodeID)
+	return n == nil || !usable(n) || !constraint.MatchAll(p.constraintsOf(t.Revision), facts(n))
+}
+
+// usable reports whether tasks may stay on a node.
+func usable(n *state.Node) bool {
+	return n.Status.State != swarm.NodeStateDown && n.Spec.Availability != swarm.NodeAvailabilityDrain
+}

@@ -1,0 +1,81 @@
+package orchestrator
+
+import (
+	"maps"
+
+	"shoal/internal/taskstate"
+	"shoal/raftstore/state"
+)
+
+// touched adds the services that a change may concern to ids.
+func touched(v *state.View, events []state.Event, ids map[string]bool) {
+	globals := false
+	for _, e := range events {
+		switch o := e.Object().(type) {
+		case *state.Service:
+			ids[o.ID] = true
+		case *state.Task:
+			if taskMatters(v, e) {
+				ids[o.ServiceID] = true
+			}
+		case *state.Node:
+			if !nodeMatters(e) {
+				continue
+			}
+			globals = true
+			for t := range v.TasksOfNode(o.ID) {
+				ids[t.ServiceID] = true
+			}
+		}
+	}
+	if !globals {
+		return
+	}
+	for s := range v.Services() {
+		if isGlobal(s) {
+			ids[s.ID] = true
+		}
+	}
+}
+
+// everything adds all services, and those that are gone but have tasks left.
+func everything(v *state.View, ids map[string]bool) {
+	for s := range v.Services() {
+		ids[s.ID] = true
+	}
+	for t := range v.Tasks() {
+		ids[t.ServiceID] = true
+	}
+}
+
+// taskMatters leaves out the steps of a task's start: only its end, and during
+// an update that it runs, call for a decision.
+func taskMatters(v *state.View, e state.Event) bool {
+	if e.New == nil {
+		return true
+	}
+	if e.Old == nil {
+		return false // made by this loop
+	}
+	before, after := e.Old.(*state.Task), e.New.(*state.Task)
+	if before.Status.State == after.Status.State {
+		return false
+	}
+	if after.Status.State != taskstate.Running {
+		return after.Status.State.Terminal()
+	}
+	s := v.Service(after.ServiceID)
+	return s != nil && s.UpdateStatus != nil && s.UpdateStatus.CompletedAt == nil
+}
+
+// nodeMatters leaves out what no decision here depends on.
+func nodeMatters(e state.Event) bool {
+	if e.Old == nil || e.New == nil {
+		return true
+	}
+	a, b := e.Old.(*state.Node), e.New.(*state.Node)
+	fa, fb := facts(a), facts(b)
+	return a.Status.State != b.Status.State || a.Spec.Availability != b.Spec.Availability ||
+		fa.Hostname != fb.Hostname || fa.IP != fb.IP || fa.Role != fb.Role || fa.OS != fb.OS || fa.Arch != fb.Arch ||
+		!maps.Equal(fa.NodeLabels, fb.NodeLabels) || !maps.Equal(fa.EngineLabels, fb.EngineLabels)
+}
