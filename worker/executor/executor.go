@@ -142,7 +142,8 @@ func (e *Executor) Run(ctx context.Context) error {
 
 // watch tells the inbox what the engine tells, for as long as there is one.
 func (e *Executor) watch(ctx context.Context) error {
-	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
+	// 1s: to ask a local socket costs next to nothing.
+	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: time.Second}
 	for {
 		err := e.cfg.Engine.Watch(ctx, ClusterLabel, e.cfg.ClusterID, func(ev engine.Event) {
 			if ev.Resync {

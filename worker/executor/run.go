@@ -31,13 +31,17 @@ func (e *Executor) takeError(t *task, r result) {
 	if !e.synced {
 		return // the engine is gone; when it is back everything is looked at
 	}
+	t.failed = true
+	if r.op == look { // as often as not the engine has just gone
+		e.log.Debug("container cannot be seen, trying again", "task", t.task.ID, "err", r.err)
+		return
+	}
 	e.log.Warn("step of a task failed, trying again", "task", t.task.ID, "op", r.op, "err", r.err)
-	if !t.status.State.Terminal() && r.op != look {
+	if !t.status.State.Terminal() {
 		s := t.status
 		s.Err = r.err.Error()
 		e.report(t, s)
 	}
-	t.failed = true
 }
 
 // list looks for the cluster's containers, unless that is being done. With
