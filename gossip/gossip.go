@@ -37,7 +37,7 @@ const (
 	// suspicionMult 6 instead of the LAN profile's 4: a node has six seconds to
 	// answer before it is called dead. After a pause of five seconds, of which
 	// the first passes before anybody suspects, two are left for its protest to
-	// get around; with 5 it sometimes came too late.
+	// get around; 4 would leave none.
 	suspicionMult = 6
 	// retransmitMult 6 instead of 4: a node that wakes up spends its first
 	// messages, the protest among them, on stale probes.
