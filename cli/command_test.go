@@ -228,3 +228,38 @@ func TestHostNeedsAllTLSFiles(t *testing.T) {
 		t.Errorf("default: %+v, %v", h, err)
 	}
 }
+
+// A rival's write in between is no reason to fail.
+func TestUpdatesAreTriedAgain(t *testing.T) {
+	for _, line := range []string{"service scale -d web=3", "service update -d --env-add B=2 web", "node drain host2", "join-token --rotate worker"} {
+		f := cluster(t)
+		f.stale = updateTries - 1
+		if _, stderr, code := f.run(t, strings.Fields(line)...); code != 0 {
+			t.Errorf("%s: exit %d, stderr %q", line, code, stderr)
+		}
+		f.stale = updateTries
+		if _, stderr, code := f.run(t, strings.Fields(line)...); code != 1 || !strings.Contains(stderr, "update out of sequence") {
+			t.Errorf("%s, for ever: exit %d, stderr %q", line, code, stderr)
+		}
+	}
+}
+
+// Whatever is given to a flag, it takes or refuses it.
+func FuzzFlagValues(f *testing.F) {
+	for _, s := range []string{"", "a=b", "type=bind,src=/a,dst=/b", "80-82:80-82/tcp", "node.role==worker", "1.5", "10s", "'a b' c", "nofile=1:2", "\x00", "=", ",", "\"", "192.0.2.1:2377"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(_ *testing.T, s string) {
+		var walk func(c *command)
+		walk = func(c *command) {
+			for _, fl := range c.flags.list {
+				_ = fl.Set(s)
+				_ = fl.String()
+			}
+			for _, sub := range c.commands {
+				walk(sub)
+			}
+		}
+		walk(testTree())
+	})
+}

@@ -39,7 +39,9 @@ type fakeServer struct {
 	registry func(w http.ResponseWriter, r *http.Request)
 	// fail answers these requests with an error.
 	fail map[string]string
-	left chan struct{} // closed by leave
+	// stale: so many updates meet a rival's.
+	stale int
+	left  chan struct{} // closed by leave
 }
 
 const (
@@ -140,6 +142,11 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.bodies[key] = body.Bytes()
 	w.Header().Set("Api-Version", "1.47")
 	w.Header().Set("Content-Type", "application/json")
+	if strings.HasSuffix(path, "/update") && f.stale > 0 {
+		f.stale--
+		refuse(w, http.StatusInternalServerError, "rpc error: code = Unknown desc = update out of sequence")
+		return
+	}
 	if msg, ok := f.fail[key]; ok {
 		refuse(w, http.StatusBadRequest, msg)
 		return

@@ -112,11 +112,13 @@ func (s *shell) runJoinToken(ctx context.Context, role string, quiet, rotate boo
 		return err
 	}
 	if rotate {
-		sw, err := api.SwarmInspect(ctx)
-		if err != nil {
-			return err
-		}
-		err = api.SwarmUpdate(ctx, sw.Version, sw.Spec, swarm.UpdateFlags{RotateWorkerToken: role == "worker", RotateManagerToken: role == "manager"})
+		err := reread(func() error {
+			sw, err := api.SwarmInspect(ctx)
+			if err != nil {
+				return err
+			}
+			return api.SwarmUpdate(ctx, sw.Version, sw.Spec, swarm.UpdateFlags{RotateWorkerToken: role == "worker", RotateManagerToken: role == "manager"})
+		})
 		if err != nil {
 			return err
 		}

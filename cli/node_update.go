@@ -66,17 +66,20 @@ func (s *shell) updateNodes(ctx context.Context, refs []string, change func(*swa
 		if err != nil {
 			return err
 		}
-		node, _, err := api.NodeInspectWithRaw(ctx, id)
-		if err != nil {
-			return err
-		}
-		switch err := change(&node); {
+		err = reread(func() error {
+			node, _, err := api.NodeInspectWithRaw(ctx, id)
+			if err != nil {
+				return err
+			}
+			if err := change(&node); err != nil {
+				return err
+			}
+			return api.NodeUpdate(ctx, node.ID, node.Version, node.Spec)
+		})
+		switch {
 		case errors.Is(err, errUnchanged):
 			continue
 		case err != nil:
-			return err
-		}
-		if err := api.NodeUpdate(ctx, node.ID, node.Version, node.Spec); err != nil {
 			return err
 		}
 		done(ref)

@@ -63,7 +63,11 @@ func (s *shell) runServiceScale(ctx context.Context, w waitFlags, args []string)
 	var errs []error
 	var waitFor []string
 	for _, sc := range scales {
-		warnings, err := scale(ctx, api, sc)
+		var warnings []string
+		err := reread(func() (err error) {
+			warnings, err = scale(ctx, api, sc)
+			return err
+		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", sc.service, err))
 			continue

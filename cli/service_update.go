@@ -62,9 +62,27 @@ func (s *shell) runServiceUpdate(ctx context.Context, u *updateFlags, ref string
 	if err != nil {
 		return err
 	}
-	service, _, err := api.ServiceInspectWithRaw(ctx, ref, swarm.ServiceInspectOptions{})
+	var warnings []string
+	err = reread(func() error {
+		warnings, err = s.updateService(ctx, api, u, ref)
+		return err
+	})
 	if err != nil {
 		return err
+	}
+	s.warn(warnings)
+	fmt.Fprintln(s.out, ref)
+	if u.wait.detach {
+		return nil
+	}
+	u.wait.rollback = u.rollback
+	return s.wait(ctx, api, u.wait, ref)
+}
+
+func (s *shell) updateService(ctx context.Context, api *client.Client, u *updateFlags, ref string) (warnings []string, err error) {
+	service, _, err := api.ServiceInspectWithRaw(ctx, ref, swarm.ServiceInspectOptions{})
+	if err != nil {
+		return nil, err
 	}
 	spec := service.Spec
 	o := swarm.ServiceUpdateOptions{RegistryAuthFrom: swarm.RegistryAuthFromSpec}
@@ -72,19 +90,10 @@ func (s *shell) runServiceUpdate(ctx context.Context, u *updateFlags, ref string
 	if u.rollback {
 		o.Rollback = "previous"
 	} else if warning, err = s.change(ctx, api, u, &spec, &o); err != nil {
-		return err
+		return nil, err
 	}
 	updated, err := api.ServiceUpdate(ctx, service.ID, service.Version, spec, o)
-	if err != nil {
-		return err
-	}
-	s.warn(append(updated.Warnings, warning))
-	fmt.Fprintln(s.out, ref)
-	if u.wait.detach {
-		return nil
-	}
-	u.wait.rollback = u.rollback
-	return s.wait(ctx, api, u.wait, service.ID)
+	return append(updated.Warnings, warning), err
 }
 
 // change applies the flags to the spec of a service.
