@@ -68,6 +68,7 @@ type API struct {
 	config  Config
 	log     *slog.Logger
 	metrics *metrics
+	cache   cache
 
 	mu     sync.Mutex
 	recent []events.Message // of the cluster, the newest keepEvents

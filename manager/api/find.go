@@ -73,6 +73,8 @@ func taskName(v *state.View, t *state.Task) string {
 	service := t.ServiceID
 	if s := v.Service(t.ServiceID); s != nil {
 		service = s.Spec.Name
+	} else if r := v.Revision(t.ServiceID, t.Revision); r != nil {
+		service = r.Spec.Name
 	}
 	return slotName(service, t) + "." + t.ID
 }

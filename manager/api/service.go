@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"iter"
 	"net/http"
 
@@ -25,21 +26,19 @@ func (a *API) listServices(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeList(w, servicesFiltered(v, f, withStatus))
+	return writeArray(w, func(buf *bytes.Buffer) iter.Seq[error] {
+		return a.cache.items(buf, v, servicesFiltered(v, f), withStatus)
+	})
 }
 
-func servicesFiltered(v *state.View, f filter, withStatus bool) iter.Seq[*swarm.Service] {
-	return func(yield func(*swarm.Service) bool) {
+func servicesFiltered(v *state.View, f filter) iter.Seq[*state.Service] {
+	return func(yield func(*state.Service) bool) {
 		for s := range byPrefixes(f.values("id"), v.ServicesByPrefix) {
 			if !f.prefix("name", s.Spec.Name) || !f.labels("label", s.Spec.Labels) ||
 				!f.exact("mode", modeName(s.Spec.Mode)) || !f.exact("runtime", string(swarm.RuntimeContainer)) {
 				continue
 			}
-			out := presentService(s)
-			if withStatus {
-				out.ServiceStatus = serviceStatus(v, s)
-			}
-			if !yield(&out) {
+			if !yield(s) {
 				return
 			}
 		}

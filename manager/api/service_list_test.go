@@ -112,3 +112,33 @@ func TestLookup(t *testing.T) {
 		t.Errorf("prefix of a name: %d %s, want not found", status, text)
 	}
 }
+
+func TestServiceListFollowsTheState(t *testing.T) {
+	web, webRev := statetest.Service("web", 1)
+	h := newHarness(t, web, webRev)
+	list := func() string {
+		t.Helper()
+		_, text := h.call("GET", "/services?status=true", nil)
+		return text
+	}
+	first := list()
+	if first != list() || !strings.Contains(first, `"ServiceStatus":{"RunningTasks":0,"DesiredTasks":1,"CompletedTasks":0}}]`) {
+		t.Errorf("list: %s, then %s", first, list())
+	}
+	changed := *web
+	changed.Spec.Labels = map[string]string{"new": "label"}
+	h.store.Put(&changed)
+	if text := list(); !strings.Contains(text, `"new":"label"`) {
+		t.Errorf("list after an update: %s", text)
+	}
+	for i := range 150 {
+		id := "s" + strings.Repeat("x", i)
+		s, _ := statetest.Service(id, 1)
+		h.store.Put(s)
+		list()
+		h.store.Apply(state.Delete(state.KindService, id))
+	}
+	if text := list(); strings.Count(text, `"ID"`) != 1 {
+		t.Errorf("list after removals: %s", text)
+	}
+}

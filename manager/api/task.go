@@ -56,7 +56,8 @@ func (a *API) inspectTask(w http.ResponseWriter, r *http.Request) error {
 type taskQuery struct {
 	view     *state.View
 	filter   filter
-	services []string // ids; empty: any
+	narrow   bool     // only tasks of services count
+	services []string // ids
 	nodes    []string
 	desired  []taskstate.State
 	upToDate bool
@@ -69,7 +70,10 @@ func newTaskQuery(v *state.View, f filter) (taskQuery, error) {
 		if err != nil {
 			return q, err
 		}
-		q.services = append(q.services, s.ID)
+		q.narrow, q.services = true, append(q.services, s.ID)
+	}
+	if !q.narrow {
+		q.narrowByName()
 	}
 	for _, ref := range f.values("node") {
 		n, err := findNode(v, ref)
@@ -91,10 +95,30 @@ func newTaskQuery(v *state.View, f filter) (taskQuery, error) {
 	return q, nil
 }
 
+// narrowByName: the names of tasks begin with that of their service, which
+// has no dots.
+func (q *taskQuery) narrowByName() {
+	for _, name := range q.filter.values("name") {
+		q.narrow = true
+		service, _, whole := strings.Cut(name, ".")
+		if whole {
+			if s := q.view.ServiceByName(service); s != nil {
+				q.services = append(q.services, s.ID)
+			}
+			continue
+		}
+		for s := range q.view.Services() {
+			if strings.HasPrefix(s.Spec.Name, service) {
+				q.services = append(q.services, s.ID)
+			}
+		}
+	}
+}
+
 // tasks yields candidates from the narrowest index that the query allows.
 func (q taskQuery) tasks() iter.Seq[*state.Task] {
 	switch {
-	case len(q.services) > 0:
+	case q.narrow:
 		return concat(q.services, q.view.TasksOfService)
 	case len(q.nodes) > 0:
 		return concat(q.nodes, q.view.TasksOfNode)
