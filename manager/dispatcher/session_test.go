@@ -191,6 +191,7 @@ func TestLossIsFoundInTime(t *testing.T) {
 					settle(10 * time.Millisecond)
 				}
 				took := time.Since(began)
+				t.Logf("down after %v", took)
 				if lowest := 6 * time.Second; took < lowest || took > 8300*time.Millisecond || gossip && took > 7300*time.Millisecond {
 					t.Errorf("down after %v", took)
 				}

@@ -178,7 +178,7 @@ func (c *connection) take(down assignment.Down) error {
 func (c *connection) open(w *assignment.Welcome) {
 	c.welcome = true
 	c.heartbeat = w.Heartbeat
-	c.s.lastError = ""
+	clear(c.s.faults)
 	c.s.queue.reset()
 	c.s.metrics.open.Set(1)
 	c.s.cfg.OnSession(true)

@@ -42,6 +42,8 @@ const (
 	retryMin = 250 * time.Millisecond
 	retryMax = 2 * time.Second
 	quickFor = 10 * time.Second
+	// maxFaults is how many different reasons are logged between two sessions.
+	maxFaults = 20
 	// describeEvery is how often the node's description is compared.
 	describeEvery = 20 * time.Second
 	// describeTimeout is how long the engine may take to describe itself.
@@ -82,8 +84,10 @@ type Config struct {
 	// ends.
 	OnSession func(open bool)
 	// OnRefused is called when a manager says why it does not serve this node: an
-	// errdefs.ErrPermissionDenied says that the node is not of the cluster any
-	// more, an errdefs.ErrConflict that another daemon has its identity.
+	// errdefs.ErrPermissionDenied says that the node is not of the cluster (any
+	// more), an errdefs.ErrConflict that another daemon has its identity. It is
+	// no verdict: a node that has just joined may be refused by a manager that
+	// lags behind, so the session tries on.
 	OnRefused  func(error)
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
@@ -102,9 +106,9 @@ type Session struct {
 	named       []assignment.Manager   // by a manager
 
 	// Of Run's goroutine.
-	next      []assignment.Manager // still to be tried in this round
-	index     uint64               // assignments are complete up to here
-	lastError string
+	next   []assignment.Manager // still to be tried in this round
+	index  uint64               // assignments are complete up to here
+	faults map[string]bool      // why there has been no session since the last one
 }
 
 // New returns a Session that connects once Run is called.
@@ -121,7 +125,7 @@ func New(cfg Config) (*Session, error) {
 		cfg.Log = slog.Default()
 	}
 	fillCallbacks(&cfg)
-	s := &Session{cfg: cfg, queue: newQueue(), describe: make(chan struct{}, 1)}
+	s := &Session{cfg: cfg, queue: newQueue(), describe: make(chan struct{}, 1), faults: map[string]bool{}}
 	var err error
 	s.metrics, err = newMetrics(cfg.Registerer, s.queue.len)
 	return s, err
@@ -203,12 +207,12 @@ func (s *Session) try(ctx context.Context) (opened bool, err error) {
 	return c.welcome, err
 }
 
-// note logs why there is no session, each reason once in a row.
+// note logs why there is no session, each reason once until there is one.
 func (s *Session) note(err error) {
-	if err == nil || err.Error() == s.lastError {
+	if err == nil || s.faults[err.Error()] || len(s.faults) >= maxFaults {
 		return
 	}
-	s.lastError = err.Error()
+	s.faults[err.Error()] = true
 	s.cfg.Log.Warn("no session with the managers, trying on", "err", err)
 	var refused *refusedError
 	if errors.As(err, &refused) {
