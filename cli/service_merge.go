@@ -68,7 +68,9 @@ func (p pair) mergeMap(m map[string]string) map[string]string {
 
 func (s *serviceFlags) applyLists(spec *swarm.ServiceSpec) error {
 	c := spec.TaskTemplate.ContainerSpec
-	spec.Labels = s.labels.mergeMap(spec.Labels)
+	if !s.update || len(s.labels.add)+len(s.labels.rm) > 0 {
+		spec.Labels = s.labels.mergeMap(spec.Labels)
+	}
 	if len(s.containerLabels.add)+len(s.containerLabels.rm) > 0 {
 		c.Labels = s.containerLabels.mergeMap(c.Labels)
 	}

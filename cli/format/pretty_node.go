@@ -24,7 +24,7 @@ func PrettyNode(w io.Writer, n swarm.Node) {
 		labels(p, " - ", n.Spec.Labels)
 	}
 	p("Hostname:              \t%s", n.Description.Hostname)
-	p("Joined at:             \t%s", n.CreatedAt)
+	p("Joined at:             \t%s", Title(n.CreatedAt.String()))
 	p("Status:\n State:\t\t\t%s", Title(string(n.Status.State)))
 	if n.Status.Message != "" {
 		p(" Message:              \t%s", Title(n.Status.Message))

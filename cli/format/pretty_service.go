@@ -203,9 +203,11 @@ func prettyResources(p func(string, ...any), r *swarm.ResourceRequirements) {
 }
 
 func prettyEndpoint(p func(string, ...any), s swarm.Service) {
+	var mode swarm.ResolutionMode
 	if s.Spec.EndpointSpec != nil {
-		p("Endpoint Mode:\t%s", s.Spec.EndpointSpec.Mode)
+		mode = s.Spec.EndpointSpec.Mode
 	}
+	p("Endpoint Mode:\t%s", mode)
 	if len(s.Endpoint.Ports) > 0 {
 		p("Ports:")
 	}
