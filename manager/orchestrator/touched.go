@@ -3,7 +3,10 @@ package orchestrator
 import (
 	"maps"
 
+	"github.com/docker/docker/api/types/swarm"
+
 	"shoal/internal/taskstate"
+	"shoal/manager/orchestrator/update"
 	"shoal/raftstore/state"
 )
 
@@ -48,8 +51,9 @@ func everything(v *state.View, ids map[string]bool) {
 	}
 }
 
-// taskMatters leaves out the steps of a task's start: only its end, and during
-// an update that it runs, call for a decision.
+// taskMatters leaves out the steps of a task's start. Its end calls for a
+// decision; that it runs does so in an update, and where an old task may be
+// waiting for it (start-first).
 func taskMatters(v *state.View, e state.Event) bool {
 	if e.New == nil {
 		return true
@@ -65,7 +69,8 @@ func taskMatters(v *state.View, e state.Event) bool {
 		return after.Status.State.Terminal()
 	}
 	s := v.Service(after.ServiceID)
-	return s != nil && s.UpdateStatus != nil && s.UpdateStatus.CompletedAt == nil
+	return s != nil && (s.UpdateStatus != nil && s.UpdateStatus.CompletedAt == nil ||
+		update.Config(s).Order == swarm.UpdateOrderStartFirst)
 }
 
 // nodeMatters leaves out what no decision here depends on.
