@@ -6,7 +6,7 @@ import (
 )
 
 // ForTest builds a lab for one test. When the test ends the lab is closed and
-// must have left nothing; when it failed, the ends of the hosts' logs are
+// must have left nothing; when it failed, the ends of the daemons' logs are
 // printed first.
 func ForTest(t testing.TB, cfg Config) *Lab {
 	t.Helper()
@@ -30,7 +30,7 @@ func ForTest(t testing.TB, cfg Config) *Lab {
 
 func (l *Lab) dump(t testing.TB) {
 	t.Helper()
-	logs, err := filepath.Glob(filepath.Join(l.Dir(), "h*", "*.log"))
+	logs, err := filepath.Glob(filepath.Join(l.Dir(), "h*", "daemon.log"))
 	if err != nil {
 		t.Log(err)
 	}

@@ -125,7 +125,7 @@ func claimDir(dir string) error {
 	}
 	defer d.Close()
 	if _, err := d.Readdirnames(1); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("lab directory %s is not empty (a lab that is still up?)", dir)
+		return fmt.Errorf("lab directory %s is not empty: is a lab still up there? shoallab down removes it", dir)
 	}
 	return nil
 }

@@ -174,13 +174,14 @@ func printStatus(l *lab.Lab, w io.Writer) error {
 	}
 	h := l.Host(1)
 	_, err := fmt.Fprintf(w, `
-Point the clients at a host (here %s):
-  bin/shoal -H unix://%s node ls
-  docker -H unix://%s ps       the host's own engine
-  docker -H unix://%s node ls   the cluster, through shoal
-Logs are %s/h*/{daemon,engine}.log; go tool and scripts may use
-  go run ./integration/lab/shoallab cut h1 | heal h1 | kill h1 daemon | run h1 ip addr
-Remove all of it with: make lab-down
-`, h.Name, h.ShoalSocket(), h.DockerSocket(), h.ShoalSocket(), l.Dir())
+Point the clients at a host (here %[1]s):
+  bin/shoal -H unix://%[2]s node ls
+  docker -H unix://%[3]s ps        the host's own engine
+  docker -H unix://%[2]s node ls    the cluster, through shoal
+  bin/shoallab -dir %[4]s run %[1]s COMMAND...         in the host itself
+Break it: bin/shoallab -dir %[4]s cut %[1]s | heal %[1]s | kill %[1]s daemon | off %[1]s
+Read %[4]s/h*/{daemon,engine}.log
+Remove all of it: bin/shoallab -dir %[4]s down (make lab-down)
+`, h.Name, h.ShoalSocket(), h.DockerSocket(), l.Dir())
 	return err
 }
