@@ -139,7 +139,7 @@ func (s *Store) checkQuorumWithout(id string) error {
 }
 
 // change changes the configuration and waits until that is committed and known
-// to everybody who can be reached. A voter that has not heard of a new one
+// to every voter that can be reached. A voter that has not heard of a new one
 // does not vote for it, and the old leader may be gone next.
 func (s *Store) change(ctx context.Context, what string, f func(*raft.Raft) raft.IndexFuture) error {
 	if t, _ := s.term.get(); t == nil {
@@ -177,16 +177,17 @@ func (s *Store) change(ctx context.Context, what string, f func(*raft.Raft) raft
 	}
 }
 
-// awaitPeers waits until the others have the entry at index, as long as they
-// count as reachable without having answered.
+// awaitPeers waits until the other voters have the entry at index, as long as
+// they count as reachable without having answered.
 func (s *Store) awaitPeers(ctx context.Context, index uint64) {
 	limit := time.NewTimer(s.reachable())
 	defer limit.Stop()
 	for {
 		changed := s.guard.peers.changed.wait()
 		missing := false
-		for _, m := range s.members() {
-			if string(m.ID) != s.cfg.NodeID && s.guard.peers.get(m.ID).index < index {
+		for _, p := range s.Peers() {
+			known := p.ID == s.cfg.NodeID || s.guard.peers.get(raft.ServerID(p.ID)).index >= index
+			if p.Voter && p.Reachable && !known {
 				missing = true
 			}
 		}

@@ -78,6 +78,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 }
 
 func TestRestartKeepsWhatWasConfirmed(t *testing.T) {
+	t.Parallel()
 	m := openManager(t, Config{Dir: t.TempDir(), NodeID: "n1"})
 	must(t, m.Bootstrap(t.Context()))
 	for i := range 50 {
@@ -98,6 +99,7 @@ func TestRestartKeepsWhatWasConfirmed(t *testing.T) {
 }
 
 func TestRestartFromSnapshotAndLog(t *testing.T) {
+	t.Parallel()
 	m := openManager(t, Config{Dir: t.TempDir(), NodeID: "n1", SnapshotEvery: 1 << 30, TrailingEntries: 5})
 	must(t, m.Bootstrap(t.Context()))
 	for range 3 {
@@ -123,6 +125,7 @@ func TestRestartFromSnapshotAndLog(t *testing.T) {
 }
 
 func TestThreeManagersOverTCP(t *testing.T) {
+	t.Parallel()
 	all := realCluster(t, 3)
 	for range 100 {
 		must(t, all[0].Update(t.Context(), count))
@@ -144,6 +147,7 @@ func TestThreeManagersOverTCP(t *testing.T) {
 
 // A manager that is so far behind that the log no longer has what it lacks.
 func TestNewManagerIsSentASnapshot(t *testing.T) {
+	t.Parallel()
 	m := openManager(t, Config{Dir: t.TempDir(), NodeID: "n1", TrailingEntries: 2})
 	must(t, m.Bootstrap(t.Context()))
 	for range 300 {
@@ -165,6 +169,7 @@ func TestNewManagerIsSentASnapshot(t *testing.T) {
 }
 
 func TestSecondProcessIsTurnedAway(t *testing.T) {
+	t.Parallel()
 	m := openManager(t, Config{Dir: t.TempDir(), NodeID: "n1"})
 	cfg := m.cfg
 	_, err := openDisk(cfg, testLog(), nil)

@@ -44,6 +44,7 @@ func sealedManager(t *testing.T) Config {
 }
 
 func TestNothingReadableOnDisk(t *testing.T) {
+	t.Parallel()
 	cfg := sealedManager(t)
 	files := 0
 	err := filepath.WalkDir(cfg.Dir, func(path string, d fs.DirEntry, err error) error {
@@ -64,6 +65,7 @@ func TestNothingReadableOnDisk(t *testing.T) {
 }
 
 func TestWrongKeyIsNamed(t *testing.T) {
+	t.Parallel()
 	cfg := sealedManager(t)
 	cfg.Key = bytes.Repeat([]byte{1}, keySize)
 	_, wire := raft.NewInmemTransport("n1:2377")
@@ -75,6 +77,7 @@ func TestWrongKeyIsNamed(t *testing.T) {
 }
 
 func TestDamagedEntryIsNamed(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]func(*raft.Log){
 		"changed":         func(l *raft.Log) { l.Data[len(l.Data)-1] ^= 1 },
 		"cut":             func(l *raft.Log) { l.Data = l.Data[:10] },
@@ -101,6 +104,7 @@ func TestDamagedEntryIsNamed(t *testing.T) {
 }
 
 func TestDamagedSnapshotIsRefused(t *testing.T) {
+	t.Parallel()
 	cfg := sealedManager(t)
 	files, err := filepath.Glob(filepath.Join(cfg.Dir, "snapshots", "*", "state.bin"))
 	must(t, err)
@@ -117,6 +121,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 
 // What a crash leaves behind while a store is made or a snapshot is written.
 func TestHalfMadeFilesAreReplaced(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, boltFile+".tmp"), []byte("junk"), 0o600))
 	half := filepath.Join(dir, "snapshots", "1-2-3.tmp")

@@ -86,6 +86,94 @@ func TestPlanErrorChangesNothing(t *testing.T) {
 	})
 }
 
+// An update that was planned on a state that did not come to be is planned
+// again on the one that did.
+func TestStaleUpdateIsPlannedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.close()
+		s := c.leader()
+		must(t, s.Update(t.Context(), count))
+		plans := 0
+		err := s.Update(t.Context(), func(v *state.View) ([]state.Change, error) {
+			if plans++; plans == 1 {
+				changes, err := count(v)
+				must(t, err)
+				e := state.Entry{Version: state.EntryVersion, First: v.Index() + 1, Updates: [][]state.Change{changes}}
+				data, err := e.Encode()
+				must(t, err)
+				must(t, s.await(t.Context(), s.raft.Load().Apply(data, 0)))
+			}
+			return count(v)
+		})
+		must(t, err)
+		if v := c.settled(); plans != 2 || counted(v) != 3 || v.Index() != 3 {
+			t.Errorf("planned %d times, counted %d, index %d", plans, counted(v), v.Index())
+		}
+	})
+}
+
+// What the followers could not read never reaches the log, and the updates
+// around it are not harmed.
+func TestUnreadableUpdateIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.close()
+		s := c.leader()
+		err := s.Update(t.Context(), func(*state.View) ([]state.Change, error) {
+			return []state.Change{state.Put(&state.Service{})}, nil // no id
+		})
+		if err == nil || errdefs.IsUnavailable(err) {
+			t.Errorf("Update = %v", err)
+		}
+		must(t, s.Update(t.Context(), count))
+		if v := c.settled(); v.Index() != 1 {
+			t.Errorf("index %d", v.Index())
+		}
+	})
+}
+
+func TestLargeUpdatesBecomeSeveralEntries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		defer c.close()
+		s := c.leader()
+		before := s.Stats().LastIndex
+		var wg sync.WaitGroup
+		for i := range 5 {
+			wg.Go(func() {
+				must(t, s.Update(t.Context(), func(*state.View) (changes []state.Change, _ error) {
+					for j := range maxEntryChanges {
+						changes = append(changes, state.Delete(state.KindTask, fmt.Sprint(i, "-", j)))
+					}
+					return changes, nil
+				}))
+			})
+		}
+		wg.Wait()
+		if got := s.Stats().LastIndex - before; got != 5 {
+			t.Errorf("%d entries, want 5", got)
+		}
+	})
+}
+
+func TestEndedContextIsAnUnknownOutcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		defer c.close()
+		s := c.leader()
+		c.cut(s.cfg.NodeID)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if err := s.Update(ctx, count); !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Update = %v", err)
+		}
+		if err := s.Update(ctx, count); errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Update after the end of its context = %v", err)
+		}
+	})
+}
+
 func TestBootstrapTwiceIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1)

@@ -207,14 +207,25 @@ func (g *guard) run() {
 	for {
 		select {
 		case rpc := <-g.Transport.Consumer():
-			if req, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
-				g.install(rpc, req)
-			} else {
-				g.pass(rpc)
-			}
+			g.receive(rpc)
 		case <-g.store.ctx.Done():
 			return
 		}
+	}
+}
+
+func (g *guard) receive(rpc raft.RPC) {
+	switch req := rpc.Command.(type) {
+	case *raft.InstallSnapshotRequest:
+		g.install(rpc, req)
+	case *raft.TimeoutNowRequest:
+		if g.store.disk.timed.full.Load() {
+			rpc.Respond(&raft.TimeoutNowResponse{}, errDiskFull)
+			return
+		}
+		g.pass(rpc)
+	default:
+		g.pass(rpc)
 	}
 }
 
