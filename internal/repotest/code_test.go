@@ -35,17 +35,28 @@ func TestNothingSleeps(t *testing.T) {
 		if f.test && slices.Contains(f.imports(t), "testing/synctest") {
 			continue
 		}
-		for _, d := range f.ast.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && f.test && strings.Contains(fn.Doc.Text(), "bubble") {
-				continue // a helper that says it is only called in one
+		excused := excusedLines(f)
+		calls(f.ast, func(name string, pos token.Pos) {
+			if name == "time.Sleep" && !excused[f.line(pos)] {
+				t.Errorf("%s:%d sleeps: wait for a condition, or test in a synctest bubble", f.path, f.line(pos))
 			}
-			calls(d, func(name string, pos token.Pos) {
-				if name == "time.Sleep" {
-					t.Errorf("%s:%d sleeps: wait for a condition, or test in a synctest bubble", f.path, f.line(pos))
-				}
-			})
+		})
+	}
+}
+
+// excusedLines are those with a comment that says that the sleep on it is
+// virtual, in a helper that only bubbles call, or why it must be real.
+func excusedLines(f file) map[int]bool {
+	lines := map[int]bool{}
+	for _, group := range f.ast.Comments {
+		for _, c := range group.List {
+			virtual := f.test && (strings.Contains(c.Text, "virtual") || strings.Contains(c.Text, "bubble"))
+			if virtual || strings.HasPrefix(c.Text, "//nolint:forbidigo // ") {
+				lines[f.line(c.Pos())] = true
+			}
 		}
 	}
+	return lines
 }
 
 func TestOnlyTheCommandLinePrintsAndExits(t *testing.T) {
