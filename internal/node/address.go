@@ -112,7 +112,7 @@ func usableIPs(iface net.Interface) ([]netip.Addr, error) {
 	var v4, v6 []netip.Addr
 	for _, a := range addrs {
 		prefix, err := netip.ParsePrefix(a.String())
-		if err != nil || !prefix.Addr().IsGlobalUnicast() {
+		if err != nil || !prefix.Addr().IsGlobalUnicast() && !prefix.Addr().IsLoopback() {
 			continue
 		}
 		if ip := prefix.Addr().Unmap(); ip.Is4() {

@@ -45,10 +45,14 @@ func (n *Node) serveMetrics(ctx context.Context) error {
 		return fmt.Errorf("metrics address: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(n, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", n.metricsHandler())
 	mux.HandleFunc("GET /healthz", n.healthz)
 	mux.HandleFunc("GET /readyz", n.readyz)
 	return serve(ctx, listener, mux, nil)
+}
+
+func (n *Node) metricsHandler() http.Handler {
+	return promhttp.HandlerFor(n, promhttp.HandlerOpts{})
 }
 
 // healthz says that the process answers, whatever the cluster does.

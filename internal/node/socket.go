@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,6 +96,15 @@ func (n *Node) dockerAPI() http.Handler {
 	local.HandleFunc("POST /swarm/leave", n.handleLeave)
 	local.HandleFunc("POST /swarm/unlock", n.handleUnlock)
 	local.HandleFunc("GET /shoal/v1/version", n.shoalVersion)
+	local.HandleFunc("GET /shoal/v1/healthz", n.healthz)
+	local.HandleFunc("GET /shoal/v1/readyz", n.readyz)
+	local.Handle("GET /shoal/v1/metrics", n.metricsHandler())
+	// Profiles tell much about a process: only who may use the socket sees them.
+	local.HandleFunc("GET /shoal/v1/debug/profile", pprof.Profile)
+	local.HandleFunc("GET /shoal/v1/debug/trace", pprof.Trace)
+	local.HandleFunc("GET /shoal/v1/debug/{profile}", func(w http.ResponseWriter, r *http.Request) {
+		pprof.Handler(r.PathValue("profile")).ServeHTTP(w, r)
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		version, path, err := api.SplitVersion(r.URL.Path)
 		if err != nil {

@@ -1,0 +1,78 @@
+package node
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"shoal/internal/pki"
+)
+
+func TestRecordReadsBackAndHidesItsKeys(t *testing.T) {
+	dir := t.TempDir()
+	key, err := loadDataKey(filepath.Join(dir, "data.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := loadDataKey(filepath.Join(dir, "data.key"))
+	if err != nil || !bytes.Equal(key, again) {
+		t.Fatalf("the data key changed: %v", err)
+	}
+	secret := bytes.Repeat([]byte("canary42"), 4)
+	r := &record{Version: recordVersion, NodeID: "n1", ClusterID: "c1", Managers: []pki.Manager{{NodeID: "n1", Addr: "10.0.0.1:2377"}}}
+	if err := r.sealGossipKeys(key, [][]byte{secret}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "node.json")
+	if err := r.save(path); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil || bytes.Contains(data, secret) || bytes.Contains(data, []byte("Y2FuYXJ5")) {
+		t.Errorf("the file holds a gossip key in the clear, or %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v: want 0600", info.Mode(), err)
+	}
+	got, err := loadRecord(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := got.openGossipKeys(key)
+	if err != nil || len(keys) != 1 || !bytes.Equal(keys[0], secret) {
+		t.Errorf("keys %v, %v", keys, err)
+	}
+	if _, err := got.openGossipKeys(make([]byte, 32)); err == nil {
+		t.Error("another data key opens the gossip keys")
+	}
+	got.ClusterID = "c2"
+	if _, err := got.openGossipKeys(key); err == nil {
+		t.Error("keys of one cluster open as those of another")
+	}
+}
+
+func TestLoadRecordRefuses(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := loadRecord(filepath.Join(dir, "none")); !errdefs.IsNotFound(err) {
+		t.Errorf("no file: %v, want not found", err)
+	}
+	for name, text := range map[string]string{"damaged": "{", "later": `{"version":2}`, "no version": `{}`} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadRecord(path); err == nil || errdefs.IsNotFound(err) {
+			t.Errorf("%s: %v, want an error that is not «not found»", name, err)
+		}
+	}
+	path := filepath.Join(dir, "short.key")
+	if err := os.WriteFile(path, []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadDataKey(path); err == nil {
+		t.Error("a data key of 5 bytes was taken")
+	}
+}
