@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+	"go.uber.org/goleak"
 )
 
 // cluster is three nodes and a service.
@@ -262,4 +263,15 @@ func FuzzFlagValues(f *testing.F) {
 		}
 		walk(testTree())
 	})
+}
+
+// A command ends its connections: whoever calls Run many times, as tests and
+// completion do, is left with nothing.
+func TestRunLeavesNothingRunning(t *testing.T) {
+	f := cluster(t)
+	before := goleak.IgnoreCurrent()
+	for _, line := range []string{"node ls", "service scale web=2", "service create --wait-timeout 1ms nginx", "why web"} {
+		f.run(t, strings.Fields(line)...)
+	}
+	goleak.VerifyNone(t, before)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/api/types/system"
@@ -41,6 +43,7 @@ type fakeServer struct {
 	fail map[string]string
 	// stale: so many updates meet a rival's.
 	stale int
+	query url.Values    // of the last list of tasks
 	left  chan struct{} // closed by leave
 }
 
@@ -165,6 +168,7 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(path, "/services"):
 		f.serveServices(w, r, strings.Split(path, "/")[2:], body.Bytes())
 	case path == "/tasks":
+		f.query = r.URL.Query()
 		write(w, f.tasks)
 	case strings.HasPrefix(path, "/shoal/v1/why/"):
 		answer, ok := f.why[strings.TrimPrefix(path, "/shoal/v1/why/")]
@@ -179,8 +183,17 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		write(w, registry.DistributionInspect{Descriptor: ocispec.Descriptor{Digest: fakeDigest}, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}})
-	case path == "/secrets" || path == "/configs":
-		fmt.Fprint(w, "[]")
+	case path == "/secrets":
+		write(w, []swarm.Secret{{ID: "secretid", Spec: swarm.SecretSpec{Annotations: swarm.Annotations{Name: "key"}}}})
+	case path == "/configs":
+		write(w, []swarm.Config{{ID: "configid", Spec: swarm.ConfigSpec{Annotations: swarm.Annotations{Name: "conf"}}}})
+	case strings.HasPrefix(path, "/networks/"):
+		name := strings.TrimPrefix(path, "/networks/")
+		if name == "nosuch" {
+			refuse(w, http.StatusNotFound, "network nosuch not found")
+			return
+		}
+		write(w, network.Inspect{ID: "id-of-" + strings.TrimPrefix(name, "id-of-"), Name: strings.TrimPrefix(name, "id-of-")})
 	default:
 		refuse(w, http.StatusNotFound, "page not found")
 	}

@@ -47,9 +47,6 @@ func (f *flag) Set(s string) error {
 // IsBoolFlag tells package flag that no value is needed.
 func (f *flag) IsBoolFlag() bool { return f.boolean }
 
-// TakesValue is urfave/cli's word for the same.
-func (f *flag) TakesValue() bool { return !f.boolean }
-
 func (f *flag) names() string {
 	if f.short == "" {
 		return "--" + f.name

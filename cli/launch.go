@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -104,25 +103,36 @@ func (s *shell) launchDetached(ctx context.Context, exe string, d daemonFlags) e
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the daemon: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // outlives this function only when the daemon does, and then ends with the process
-	fmt.Fprintf(s.err, "Started shoal daemon (pid %d, log %s)\n", cmd.Process.Pid, logPath)
-	return awaitSocket(ctx, d.socket, ended, func() string { return logTail(logPath, began) })
+	pid := cmd.Process.Pid
+	fmt.Fprintf(s.err, "Started shoal daemon (pid %d, log %s)\n", pid, logPath)
+	return awaitSocket(ctx, d.socket, func() error { return ended(pid) }, func() string { return logTail(logPath, began) })
+}
+
+// ended is how the child went, nil while it is there. It is asked rather than
+// waited for, because the child is to outlive us.
+func ended(pid int) error {
+	var status syscall.WaitStatus
+	got, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil)
+	switch {
+	case err != nil || got != pid:
+		return nil
+	case status.Signaled():
+		return fmt.Errorf("signal: %s", status.Signal())
+	}
+	return fmt.Errorf("exit status %d", status.ExitStatus())
 }
 
 // awaitSocket waits until the daemon answers, ends, or takes too long.
-func awaitSocket(ctx context.Context, socket string, ended <-chan error, why func() string) error {
+func awaitSocket(ctx context.Context, socket string, ended func() error, why func() string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, launchTimeout, fmt.Errorf("no answer within %s", launchTimeout))
 	defer cancel()
 	tick := time.NewTicker(launchPoll)
 	defer tick.Stop()
 	for !answers(socket) {
-		select {
-		case err := <-ended:
-			if err == nil {
-				err = errors.New("exit status 0")
-			}
+		if err := ended(); err != nil {
 			return fmt.Errorf("the daemon ended at once (%w):\n%s", err, why())
+		}
+		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the daemon does not answer at unix://%s: %w:\n%s", socket, context.Cause(ctx), why())
 		case <-tick.C:
@@ -201,5 +211,5 @@ func (s *shell) launchUnit(ctx context.Context, exe string, d daemonFlags) error
 		}
 	}
 	fmt.Fprintln(s.err, "Started shoal.service (log: journalctl -u shoal)")
-	return awaitSocket(ctx, d.socket, nil, func() string { return "see journalctl -u shoal" })
+	return awaitSocket(ctx, d.socket, func() error { return nil }, func() string { return "see journalctl -u shoal" })
 }
