@@ -48,9 +48,10 @@ func (o others) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("dial %s: no route to host", r.URL.Host)
 	}
 	answer := make(chan *http.Response, 1)
+	served := r.Clone(r.Context()) // the client goes on with its own
 	go func() {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
+		h.ServeHTTP(w, served)
 		answer <- w.Result()
 	}()
 	select {
@@ -155,8 +156,8 @@ func TestForwardGivesUpWithoutALeader(t *testing.T) {
 func TestForwardSendsAgainWhenTheLeaderIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCouncil("m2")
-		var ids []string
-		note := func(r *http.Request) { ids = append(ids, r.Header.Get(api.RequestHeader)) }
+		seen := make(chan string, 2)
+		note := func(r *http.Request) { seen <- r.Header.Get(api.RequestHeader) }
 		silent := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			note(r)
 			<-r.Context().Done()
@@ -176,9 +177,8 @@ func TestForwardSendsAgainWhenTheLeaderIsLost(t *testing.T) {
 		if got.Code != 201 || !strings.HasPrefix(got.Body.String(), "m3") || !strings.HasSuffix(got.Body.String(), " x") {
 			t.Errorf("%d %s", got.Code, got.Body)
 		}
-		synctest.Wait()
-		if len(ids) != 2 || ids[0] != ids[1] || ids[0] == "" {
-			t.Errorf("request ids %q: want one, twice", ids)
+		if first, second := <-seen, <-seen; first != second || first == "" {
+			t.Errorf("request ids %q and %q: want one, twice", first, second)
 		}
 	})
 }

@@ -62,7 +62,7 @@ func (m *member) build(listener net.Listener) error {
 func (m *member) newWorker(registry prometheus.Registerer) (*worker.Worker, error) {
 	return worker.New(worker.Config{
 		Dir: m.cfg.workerDir(), Key: m.key, NodeID: m.record.NodeID, ClusterID: m.record.ClusterID,
-		EngineHost: m.cfg.Engine, Log: m.log, Registerer: registry,
+		EngineHost: m.cfg.Engine, Engine: m.cfg.WorkerEngine, Log: m.log, Registerer: registry,
 		Session: session.Config{
 			Boot: id.New(), Addr: m.record.Advertise,
 			Managers: func() []assignment.Manager { return toAssignment(m.managers()) },

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"shoal/worker/executor"
 )
 
 // Config is what a node needs to run. Zero values take the default named.
@@ -22,6 +24,8 @@ type Config struct {
 	MetricsAddr   string // none
 	Version       string
 	Log           *slog.Logger // slog.Default()
+	// WorkerEngine runs the tasks instead of Engine, in tests.
+	WorkerEngine executor.Engine
 }
 
 // withDefaults fills in what is missing and refuses what cannot work.
