@@ -28,9 +28,15 @@ type world struct {
 	err   error           // the first rule that was broken
 }
 
-// newWorld starts the loops; stop ends them and returns what they failed with.
+// newWorld starts a cluster and its first term.
 func newWorld(objs ...state.Object) (w *world, stop func() error) {
 	w = &world{store: statetest.New(objs...), faint: map[string]bool{}, tick: 100 * time.Millisecond}
+	return w, w.lead()
+}
+
+// lead runs the loops of a term; stop ends it and returns what they, or a rule
+// of the world, failed with.
+func (w *world) lead() (stop func() error) {
 	o, err := orchestrator.New(orchestrator.Config{Store: w.store})
 	if err != nil {
 		panic(err)
@@ -44,7 +50,7 @@ func newWorld(objs ...state.Object) (w *world, stop func() error) {
 	results := make([]error, 2)
 	running.Go(func() { results[0] = o.Run(ctx) })
 	running.Go(func() { results[1] = r.Run(ctx) })
-	return w, func() error {
+	return func() error {
 		cancel()
 		running.Wait()
 		for i, err := range results {
