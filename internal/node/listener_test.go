@@ -149,7 +149,7 @@ func TestConnectionsOfAnotherClusterAreRefused(t *testing.T) {
 }
 
 func TestTenantsOfADoorComeAndGo(t *testing.T) {
-	d := newDoors(&net.TCPListener{}, nil, slog.Default()).byProtocol[protocolRaft]
+	d := &door{conns: make(chan net.Conn), closed: make(chan struct{})}
 	first := share(d)
 	first.Close()
 	if _, err := first.Accept(); !errors.Is(err, net.ErrClosed) {
