@@ -107,6 +107,7 @@ func badSpecs() []badSpec {
 		}, 501, "TaskTemplate.PluginSpec: not supported"},
 		{"two modes", func(s *swarm.ServiceSpec) { s.Mode.Global = &swarm.GlobalService{} }, 400, "must specify only one service mode"},
 		{"too many replicas", func(s *swarm.ServiceSpec) { *s.Mode.Replicated.Replicas = math.MaxUint64 }, 400, "Number of replicas must be non-negative"},
+		{"a million and one replicas", func(s *swarm.ServiceSpec) { *s.Mode.Replicated.Replicas = 1_000_001 }, 400, "Mode.Replicated.Replicas: 1000001 is more than"},
 		{"replicated job", func(s *swarm.ServiceSpec) { s.Mode = swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{}} }, 501, "Mode.ReplicatedJob: not supported"},
 		{"global job", func(s *swarm.ServiceSpec) { s.Mode = swarm.ServiceMode{GlobalJob: &swarm.GlobalJob{}} }, 501, "Mode.GlobalJob: not supported"},
 
@@ -151,6 +152,7 @@ func badSpecs() []badSpec {
 		{"apparmor mode", privileges(swarm.Privileges{AppArmor: &swarm.AppArmorOpts{Mode: "custom"}}), 400, `invalid Privileges.AppArmor.Mode "custom"`},
 
 		{"health type", health(container.HealthConfig{Test: []string{"RUN", "x"}}), 400, `unknown type "RUN" in Test of HealthConfig`},
+		{"empty health type", health(container.HealthConfig{Test: []string{""}}), 400, `unknown type "" in Test of HealthConfig`},
 		{"health interval", health(container.HealthConfig{Interval: 1}), 400, "Interval in HealthConfig cannot be less than 1ms"},
 		{"health timeout", health(container.HealthConfig{Timeout: -time.Second}), 400, "Timeout in HealthConfig cannot be less than 1ms"},
 		{"health start period", health(container.HealthConfig{StartPeriod: 10}), 400, "StartPeriod in HealthConfig cannot be less than 1ms"},
@@ -249,7 +251,9 @@ func badSpecs() []badSpec {
 		{"two networks", networks(swarm.NetworkAttachmentConfig{Target: "bridge"}, swarm.NetworkAttachmentConfig{Target: "host"}), 501, "TaskTemplate.Networks: not supported"},
 		{"network alias", networks(swarm.NetworkAttachmentConfig{Target: "bridge", Aliases: []string{"x"}}), 501, "TaskTemplate.Networks[0].Aliases"},
 		{"network option", networks(swarm.NetworkAttachmentConfig{Target: "host", DriverOpts: map[string]string{"x": "y"}}), 501, "TaskTemplate.Networks[0].DriverOpts"},
-		{"legacy networks", func(s *swarm.ServiceSpec) { s.Networks = []swarm.NetworkAttachmentConfig{{Target: "bridge"}} }, 501, "Networks: not supported"},
+		{"legacy networks", func(s *swarm.ServiceSpec) {
+			s.Networks = []swarm.NetworkAttachmentConfig{{Target: "bridge"}} //nolint:staticcheck // deprecated, and refused
+		}, 501, "Networks: not supported"},
 		{"port on host network", func(s *swarm.ServiceSpec) {
 			s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: "host"}}
 			s.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{{TargetPort: 1, PublishMode: host}}}

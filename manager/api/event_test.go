@@ -198,6 +198,35 @@ func TestEventsAreReplayed(t *testing.T) {
 	})
 }
 
+func TestSlowReaderMissesEventsButGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := statetest.New()
+		a := watch(t, store)
+		resume, count := make(chan struct{}), 0
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() {
+			done <- a.Events(ctx, nil, func(any) error {
+				if count++; count == 1 {
+					<-resume
+				}
+				return nil
+			})
+		}()
+		synctest.Wait()
+		for i := range 1000 {
+			store.Put(statetest.Node(fmt.Sprintf("n%d", i)))
+			synctest.Wait()
+		}
+		close(resume)
+		synctest.Wait()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) || count != 1+256 {
+			t.Errorf("%d events, %v; want the first and the newest 256", count, err)
+		}
+	})
+}
+
 func TestBadEventQueries(t *testing.T) {
 	a, err := api.New(api.Config{Store: statetest.New()})
 	if err != nil {

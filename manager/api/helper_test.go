@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/docker/docker/api/types/swarm"
-	"github.com/docker/docker/client"
+	"github.com/docker/docker/client" //nolint:depguard // the caller that most users have
 
 	"shoal/manager/api"
 	"shoal/raftstore/state"

@@ -102,12 +102,12 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // writeJSON answers with v. It is encoded first, so that an error can still be
 // answered with a status of its own.
-func writeJSON(w http.ResponseWriter, status int, v any) error {
+func writeJSON(w http.ResponseWriter, v any) error {
 	body, err := encode(v)
 	if err != nil {
 		return err
 	}
-	writeBody(w, status, body)
+	writeBody(w, http.StatusOK, body)
 	return nil
 }
 

@@ -105,7 +105,7 @@ func (a *API) inspectNode(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := presentNode(n, a.config.Peers())
-	return writeJSON(w, http.StatusOK, &out)
+	return writeJSON(w, &out)
 }
 
 func (a *API) updateNode(w http.ResponseWriter, r *http.Request) error {

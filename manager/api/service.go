@@ -88,7 +88,7 @@ func (a *API) inspectService(w http.ResponseWriter, r *http.Request) error {
 	if defaults {
 		out.Spec = insertDefaults(out.Spec)
 	}
-	return writeJSON(w, http.StatusOK, &out)
+	return writeJSON(w, &out)
 }
 
 func (a *API) createService(w http.ResponseWriter, r *http.Request) error {

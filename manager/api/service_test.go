@@ -199,6 +199,20 @@ func TestIdenticalUpdateChangesOnlyRevisionAndVersion(t *testing.T) {
 	}
 }
 
+func TestRevisionNumbersAreNeverUsedTwice(t *testing.T) {
+	web, rev1 := statetest.Service("web", 1)
+	rev2, rev3 := *rev1, *rev1
+	rev2.Number, rev3.Number = 2, 3 // 3 failed and was rolled back to 2
+	web.Revision = 2
+	h := newHarness(t, web, rev1, &rev2, &rev3)
+	if _, err := h.docker.ServiceUpdate(t.Context(), "web", h.service("web").Version, webSpec("web", 2), swarm.ServiceUpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.service("web"); got.Revision != 4 || got.PreviousRevision != 2 {
+		t.Errorf("revision %d after %d, want 4 after 2", got.Revision, got.PreviousRevision)
+	}
+}
+
 func TestRollbackSwapsSpecs(t *testing.T) {
 	h := newHarness(t)
 	if _, err := h.docker.ServiceCreate(t.Context(), webSpec("web", 1), swarm.ServiceCreateOptions{EncodedRegistryAuth: auth("one")}); err != nil {

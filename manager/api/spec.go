@@ -82,9 +82,9 @@ func dropEmpty(v reflect.Value) {
 			dropEmpty(v.Elem())
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				dropEmpty(v.Field(i))
+		for _, field := range v.Fields() {
+			if field.CanSet() {
+				dropEmpty(field)
 			}
 		}
 	case reflect.Map:
@@ -154,8 +154,6 @@ func defaultUpdate(given *swarm.UpdateConfig) *swarm.UpdateConfig {
 	}
 	return &u
 }
-
-func ptr[T any](v T) *T { return &v }
 
 // modeName is how filters and messages name a service's mode.
 func modeName(m swarm.ServiceMode) string {

@@ -25,7 +25,7 @@ func (a *API) inspectSwarm(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := swarm.Swarm{ClusterInfo: PresentCluster(c)}
 	out.JoinTokens.Worker, out.JoinTokens.Manager = a.config.Tokens(v)
-	return writeJSON(w, http.StatusOK, out)
+	return writeJSON(w, out)
 }
 
 func noCluster() error {
@@ -57,7 +57,7 @@ func tlsInfo(rootPEM []byte) swarm.TLSInfo {
 
 // unlockKey answers with no key: managers are not locked.
 func (a *API) unlockKey(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, http.StatusOK, swarm.UnlockKeyResponse{})
+	return writeJSON(w, swarm.UnlockKeyResponse{})
 }
 
 func (a *API) updateSwarm(w http.ResponseWriter, r *http.Request) error {

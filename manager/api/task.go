@@ -49,7 +49,7 @@ func (a *API) inspectTask(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := newTaskJoin(v).present(t)
-	return writeJSON(w, http.StatusOK, &out)
+	return writeJSON(w, &out)
 }
 
 // taskQuery is a filter over tasks with its names resolved.

@@ -91,7 +91,7 @@ func validateHealth(h *container.HealthConfig) error {
 	}
 	if len(h.Test) > 0 {
 		switch h.Test[0] {
-		case "", "NONE", "CMD", "CMD-SHELL":
+		case "NONE", "CMD", "CMD-SHELL":
 		default:
 			return rpcInvalid("ContainerSpec: unknown type %q in Test of HealthConfig, allowed are NONE, CMD and CMD-SHELL", h.Test[0])
 		}

@@ -62,7 +62,7 @@ func validatePort(i int, p swarm.PortConfig) error {
 // validateNetworks lets through the networks that every engine has.
 func validateNetworks(spec *swarm.ServiceSpec) error {
 	const instead = "leave it out and tasks use the default bridge of their node, or attach to one of bridge, host and none alone"
-	if len(spec.Networks) > 0 {
+	if len(spec.Networks) > 0 { //nolint:staticcheck // deprecated, and refused
 		return unsupported("Networks", instead)
 	}
 	networks := spec.TaskTemplate.Networks

@@ -7,7 +7,12 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 )
 
-const maxServiceName = 63 // of a DNS label
+const (
+	maxServiceName = 63 // of a DNS label
+	// maxReplicas is beyond any cluster: a typing error must not fill the
+	// managers' memory with tasks.
+	maxReplicas = 1_000_000
+)
 
 // validateService checks a canonical spec: first what Swarm refuses, in its
 // words, then what this version of shoal cannot honour yet.
@@ -115,9 +120,13 @@ func validateLabels(field string, labels map[string]string) error {
 }
 
 func validateMode(spec *swarm.ServiceSpec) error {
-	m := spec.Mode.Replicated
-	if m != nil && *m.Replicas > math.MaxInt64 {
+	switch m := spec.Mode.Replicated; {
+	case m == nil:
+		return nil
+	case *m.Replicas > math.MaxInt64:
 		return rpcInvalid("Number of replicas must be non-negative") // what Swarm sees of such a number
+	case *m.Replicas > maxReplicas:
+		return rpcInvalid("Mode.Replicated.Replicas: %d is more than the %d that one service may have", *m.Replicas, maxReplicas)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (a *API) why(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out.Evidence = bounded(out.Evidence)
-	return writeJSON(w, http.StatusOK, out)
+	return writeJSON(w, out)
 }
 
 // bounded keeps what a person reads of a long list.

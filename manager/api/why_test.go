@@ -21,7 +21,7 @@ func (h *harness) why(ref string) (why api.Why) {
 	if status != http.StatusOK {
 		h.Fatalf("why %s: %d %s", ref, status, text)
 	}
-	if err := json.Unmarshal([]byte(text), &why); err != nil {
+	if err := json.Unmarshal([]byte(text), &why); err != nil { //nolint:musttag // named as in Docker's API
 		h.Fatal(err)
 	}
 	return why
