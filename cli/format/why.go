@@ -16,7 +16,7 @@ type Why struct {
 func WriteWhy(out io.Writer, w Why) {
 	state := w.State
 	if w.DesiredState != "" && w.DesiredState != w.State {
-		state += ", should be " + w.DesiredState
+		state += " (wanted: " + w.DesiredState + ")"
 	}
 	fmt.Fprintf(out, "%s %s (%s): %s\n", Title(w.Kind), w.Name, TruncateID(w.ID), state)
 	if w.Cause != "" {
