@@ -39,6 +39,7 @@ type planner struct {
 
 	specs       map[uint64]difference // of other revisions from the service's
 	parsed      map[uint64][]constraint.Constraint
+	over        map[stay]bool
 	edited      map[string]*state.Task
 	order       []string // ids of edited, in the order of their first edit
 	other       []state.Change
@@ -57,7 +58,8 @@ const slack = 8
 func plan(v *state.View, serviceID string, now time.Time, newID func() string, budget int) outcome {
 	p := &planner{
 		view: v, svc: v.Service(serviceID), now: now.Round(0).UTC(), newID: newID, budget: budget - slack,
-		specs: map[uint64]difference{}, parsed: map[uint64][]constraint.Constraint{}, edited: map[string]*state.Task{}, made: map[cause]int{},
+		specs: map[uint64]difference{}, parsed: map[uint64][]constraint.Constraint{},
+		over: map[stay]bool{}, edited: map[string]*state.Task{}, made: map[cause]int{},
 	}
 	slots := slotsOf(v, serviceID)
 	if p.svc == nil {

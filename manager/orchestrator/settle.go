@@ -150,14 +150,26 @@ func (p *planner) gone(nodeID string) bool {
 	return n == nil || n.Status.State == swarm.NodeStateDown
 }
 
+// stay is what decides whether a task may stay where it is.
+type stay struct {
+	node     string
+	revision uint64
+}
+
 // lost reports whether a task has to leave the node that it was given: the
 // node is gone or being drained, or no longer meets the constraints.
 func (p *planner) lost(s *slot, t *state.Task) bool {
 	if t.NodeID == "" || s.node != "" { // the nodes of a global service are chosen elsewhere
 		return false
 	}
-	n := p.view.Node(t.NodeID)
-	return n == nil || !usable(n) || !constraint.MatchAll(p.constraintsOf(t.Revision), facts(n))
+	at := stay{t.NodeID, t.Revision}
+	over, known := p.over[at]
+	if !known {
+		n := p.view.Node(t.NodeID)
+		over = n == nil || !usable(n) || !constraint.MatchAll(p.constraintsOf(t.Revision), facts(n))
+		p.over[at] = over
+	}
+	return over
 }
 
 // usable reports whether tasks may stay on a node.

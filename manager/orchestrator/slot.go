@@ -40,27 +40,27 @@ func (s *slot) newest() *state.Task {
 
 // slotsOf groups a service's tasks into slots, ordered by number and node.
 func slotsOf(v *state.View, serviceID string) []*slot {
-	type key struct {
-		number int
-		node   string
-	}
-	found := map[key]*slot{}
 	var slots []*slot
+	nodes := map[string]*slot{}
+	var last *slot // tasks come by slot
 	for t := range v.TasksOfService(serviceID) {
-		k := key{number: t.Slot}
 		if t.Slot == 0 {
-			k.node = t.NodeID
+			last = nodes[t.NodeID]
 		}
-		s := found[k]
-		if s == nil {
-			s = &slot{number: k.number, node: k.node}
-			found[k] = s
-			slots = append(slots, s)
+		if last == nil || last.number != t.Slot {
+			last = &slot{number: t.Slot}
+			slots = append(slots, last)
+			if t.Slot == 0 {
+				last.node = t.NodeID
+				nodes[t.NodeID] = last
+			}
 		}
-		s.tasks = append(s.tasks, t)
+		last.tasks = append(last.tasks, t)
 	}
 	for _, s := range slots {
-		slices.SortStableFunc(s.tasks, func(a, b *state.Task) int { return a.CreatedAt.Compare(b.CreatedAt) })
+		if len(s.tasks) > 1 {
+			slices.SortStableFunc(s.tasks, func(a, b *state.Task) int { return a.CreatedAt.Compare(b.CreatedAt) })
+		}
 	}
 	slices.SortFunc(slots, func(a, b *slot) int {
 		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.node, b.node))
