@@ -68,14 +68,27 @@ func BenchmarkTaskList(b *testing.B) {
 
 func benchmarkGet(b *testing.B, h *harness, path string) {
 	path = strings.ReplaceAll(path, `"`, "%22")
-	size := 0
+	var w sink
 	for b.Loop() {
-		w := httptest.NewRecorder()
-		h.server.Config.Handler.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-		if w.Code != http.StatusOK {
-			b.Fatal(w.Code, w.Body)
+		w = sink{header: http.Header{}}
+		h.server.Config.Handler.ServeHTTP(&w, httptest.NewRequest("GET", path, nil))
+		if w.status > http.StatusOK {
+			b.Fatal(w.status)
 		}
-		size = w.Body.Len()
 	}
-	b.ReportMetric(float64(size), "bytes")
+	b.ReportMetric(float64(w.size), "bytes")
+}
+
+// sink is a response that only counts: a recorder would cost more than lists.
+type sink struct {
+	header       http.Header
+	status, size int
+}
+
+func (s *sink) Header() http.Header    { return s.header }
+func (s *sink) WriteHeader(status int) { s.status = status }
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.size += len(p)
+	return len(p), nil
 }

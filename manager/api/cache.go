@@ -2,7 +2,7 @@ package api
 
 import (
 	"bytes"
-	"encoding/json"
+	"fmt"
 	"iter"
 	"sync"
 
@@ -70,7 +70,7 @@ func (c *cache) items(buf *bytes.Buffer, v *state.View, services iter.Seq[*state
 			raw, err := c.service(s)
 			buf.Write(raw)
 			if err == nil && withStatus {
-				err = addStatus(buf, serviceStatus(v, s))
+				addStatus(buf, serviceStatus(v, s))
 			}
 			if !yield(err) {
 				return
@@ -81,14 +81,8 @@ func (c *cache) items(buf *bytes.Buffer, v *state.View, services iter.Seq[*state
 }
 
 // addStatus puts a status into the object at the end of buf.
-func addStatus(buf *bytes.Buffer, status *swarm.ServiceStatus) error {
-	raw, err := json.Marshal(status)
-	if err != nil {
-		return err
-	}
+func addStatus(buf *bytes.Buffer, s *swarm.ServiceStatus) {
 	buf.Truncate(buf.Len() - 1) // the brace
-	buf.WriteString(`,"ServiceStatus":`)
-	buf.Write(raw)
-	buf.WriteByte('}')
-	return nil
+	fmt.Fprintf(buf, `,"ServiceStatus":{"RunningTasks":%d,"DesiredTasks":%d,"CompletedTasks":%d}}`,
+		s.RunningTasks, s.DesiredTasks, s.CompletedTasks)
 }
