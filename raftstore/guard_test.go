@@ -283,15 +283,17 @@ func (d *slowDisk) StoreLogs(logs []*raft.Log) error {
 	return d.LogStore.StoreLogs(logs)
 }
 
+// withDisks gives each manager a disk that the test can hang or fill.
 func withDisks(disks map[string]*slowDisk) func(*Config) {
 	return func(c *Config) {
+		d := &slowDisk{}
+		disks[c.NodeID] = d
 		c.hooks.logs = func(inner raft.LogStore) raft.LogStore {
-			disks[c.NodeID] = &slowDisk{LogStore: inner}
-			return disks[c.NodeID]
+			d.LogStore = inner
+			return d
 		}
-		id := c.NodeID
 		c.hooks.free = func() (uint64, uint64, error) {
-			if disks[id].fail.Load() != nil {
+			if d.fail.Load() != nil {
 				return 0, 1 << 40, nil
 			}
 			return 1 << 39, 1 << 40, nil

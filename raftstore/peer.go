@@ -17,11 +17,12 @@ type contact struct {
 type peerTable struct {
 	mu      sync.Mutex
 	byID    map[raft.ServerID]contact
+	acks    map[raft.ServerID]*ack
 	changed broadcast // an index went up
 }
 
 func newPeerTable() *peerTable {
-	return &peerTable{byID: map[raft.ServerID]contact{}, changed: broadcast{ch: make(chan struct{})}}
+	return &peerTable{byID: map[raft.ServerID]contact{}, acks: map[raft.ServerID]*ack{}, changed: broadcast{ch: make(chan struct{})}}
 }
 
 func (p *peerTable) saw(id raft.ServerID, index uint64, now time.Time) {

@@ -14,93 +14,12 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/hashicorp/raft"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"shoal/raftstore/state"
 )
-
-// Config is what a Store needs. Zero values take the default named.
-type Config struct {
-	Dir    string // required unless InMemory; made with mode 0700
-	NodeID string // required
-	Addr   string // required: host:port at which the other managers reach this one
-	Key    []byte // required: 32 bytes, seals what is written to Dir
-
-	// Stream accepts and dials connections to managers. The store closes it.
-	Stream raft.StreamLayer
-	// Transport, for tests, takes the place of Stream.
-	Transport raft.Transport
-
-	Log        *slog.Logger          // slog.Default()
-	Registerer prometheus.Registerer // nil: no metrics
-
-	Heartbeat time.Duration // 500ms; silence after which a follower wants an election
-	Election  time.Duration // 500ms; how long one try of an election lasts
-	Lease     time.Duration // 500ms; silence of the majority after which a leader steps down
-
-	SnapshotEvery    uint64        // 8192 entries
-	SnapshotInterval time.Duration // 2m; how often the number of entries is looked at
-	TrailingEntries  uint64        // 10240; kept behind a snapshot for slow followers
-
-	MaxAppend time.Duration // 5s; a log write that takes longer ends this store
-	MinFree   uint64        // bytes; default a tenth of the disk, within 256 MiB and 2 GiB
-
-	InMemory bool // nothing is written; for tests
-
-	hooks hooks
-}
-
-// hooks let the tests of this package stand in for a disk.
-type hooks struct {
-	logs func(raft.LogStore) raft.LogStore
-	free func() (free, total uint64, err error)
-}
-
-func (c *Config) validate() error {
-	switch {
-	case c.Dir == "" && !c.InMemory:
-		return fmt.Errorf("raftstore: no directory: %w", errdefs.ErrInvalidArgument)
-	case c.NodeID == "":
-		return fmt.Errorf("raftstore: no node id: %w", errdefs.ErrInvalidArgument)
-	case c.Addr == "":
-		return fmt.Errorf("raftstore: no address: %w", errdefs.ErrInvalidArgument)
-	case len(c.Key) != keySize:
-		return fmt.Errorf("raftstore: the data key has %d bytes, it needs %d: %w", len(c.Key), keySize, errdefs.ErrInvalidArgument)
-	case c.Stream == nil && c.Transport == nil:
-		return fmt.Errorf("raftstore: neither stream nor transport: %w", errdefs.ErrInvalidArgument)
-	}
-	return nil
-}
-
-func (c *Config) setDefaults() {
-	if c.Log == nil {
-		c.Log = slog.Default()
-	}
-	for _, d := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{
-		{&c.Heartbeat, 500 * time.Millisecond},
-		{&c.Election, 500 * time.Millisecond},
-		{&c.Lease, 500 * time.Millisecond},
-		{&c.SnapshotInterval, 2 * time.Minute},
-		{&c.MaxAppend, 5 * time.Second},
-	} {
-		if *d.field <= 0 { // a zero would switch periodic work off
-			*d.field = d.value
-		}
-	}
-	if c.SnapshotEvery == 0 {
-		c.SnapshotEvery = 8192
-	}
-	if c.TrailingEntries == 0 {
-		c.TrailingEntries = 10240
-	}
-}
 
 // Store is one manager's replica of the state. Its methods are safe for
 // concurrent use.
@@ -114,6 +33,7 @@ type Store struct {
 	raft   atomic.Pointer[raft.Raft] // replaced by restart
 	notify chan bool                 // leadership, from every raft instance
 	seen   chan raft.Observation
+	nudges chan struct{} // there may be a follower to nudge
 
 	space   space
 	leader  leaderState
@@ -146,17 +66,37 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	cfg.setDefaults()
+	s, err := newStore(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open raft store %s: %w", cfg.Dir, err)
+	}
+	go func() {
+		defer close(s.guardDone)
+		s.guard.run()
+	}()
+	s.wg.Go(s.watchLeadership)
+	s.wg.Go(s.watchPeers)
+	s.wg.Go(s.watchDisk)
+	s.wg.Go(s.nudge)
+	if err := s.register(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// newStore makes a store whose raft runs but which does nothing itself yet.
+func newStore(cfg Config) (*Store, error) {
 	db, err := state.New()
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		cfg:    cfg,
-		log:    cfg.Log.With("component", "raftstore"),
-		notify: make(chan bool, 64), // raft blocks on a full one
-		seen:   make(chan raft.Observation, 64),
-		failed: make(chan struct{}),
-
+		cfg:       cfg,
+		log:       cfg.Log.With("component", "raftstore"),
+		notify:    make(chan bool, 64), // raft blocks on a full one
+		seen:      make(chan raft.Observation, 64),
+		nudges:    make(chan struct{}, 1),
+		failed:    make(chan struct{}),
 		guardDone: make(chan struct{}),
 		metrics:   newMetrics(),
 	}
@@ -167,22 +107,12 @@ func Open(cfg Config) (*Store, error) {
 	s.fsm = newFSM(db, s.changed.send, s.fail)
 	if s.disk, err = openDisk(cfg, s.log, s.metrics.appended); err != nil {
 		s.cancel()
-		return nil, fmt.Errorf("open raft store %s: %w", cfg.Dir, err)
+		return nil, err
 	}
 	s.guard = newGuard(s, newTransport(cfg, s.log))
 	if err := s.start(); err != nil {
 		s.cancel()
-		return nil, errors.Join(fmt.Errorf("open raft store %s: %w", cfg.Dir, err), s.guard.close(), s.disk.close())
-	}
-	go func() {
-		defer close(s.guardDone)
-		s.guard.run()
-	}()
-	s.wg.Go(s.watchLeadership)
-	s.wg.Go(s.watchPeers)
-	s.wg.Go(s.watchDisk)
-	if err := s.register(); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(err, s.guard.close(), s.disk.close())
 	}
 	return s, nil
 }
@@ -329,55 +259,6 @@ func (s *Store) fail(err error) {
 	s.guard.mute()
 	s.endTerm()
 	close(s.failed)
-}
-
-// Close leaves the cluster's traffic and closes the files. What was proposed
-// and not yet confirmed ends as ErrOutcomeUnknown.
-func (s *Store) Close() error {
-	s.closeOnce.Do(func() { s.closeErr = s.close() })
-	return s.closeErr
-}
-
-// closeWait bounds Close when raft does not answer, as when its disk hangs.
-const closeWait = 5 * time.Second
-
-func (s *Store) close() error {
-	s.unregister()
-	s.endTerm()
-	s.callMu.Lock()
-	s.closing = true
-	s.callMu.Unlock()
-	// While raft runs it answers everything, at the latest when it notices that
-	// it has lost the majority. Once it is stopped it may leave some unanswered.
-	answered := waitFor(s.calls.Wait, 2*s.cfg.Lease+rpcTimeout)
-	s.cancel()
-	<-s.guardDone
-	err := s.guard.close() // ends the calls that raft is making
-	stopped := waitFor(func() {
-		s.raft.Load().Shutdown().Error() //nolint:errcheck // never fails
-		s.wg.Wait()
-	}, closeWait)
-	if !stopped {
-		return errors.Join(err, errors.New("close raft store: raft does not stop"))
-	}
-	if !answered {
-		waitFor(s.calls.Wait, 100*time.Millisecond) // shutting down answers most of the rest
-	}
-	return errors.Join(err, s.disk.close())
-}
-
-// waitFor runs f and says whether it returned in time.
-func waitFor(f func(), limit time.Duration) bool {
-	done := make(chan struct{})
-	go func() { f(); close(done) }()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-done:
-		return true
-	case <-timer.C:
-		return false
-	}
 }
 
 // broadcast wakes everybody who waits.

@@ -141,6 +141,9 @@ func (g *guard) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req *ra
 	err := g.Transport.AppendEntries(id, addr, req, resp)
 	if err == nil {
 		g.peers.saw(id, resp.LastLog+uint64(accepted(req, resp)), time.Now())
+		if resp.Success && g.peers.acked(id, addr, req) {
+			g.store.wakeNudge()
+		}
 	}
 	return err
 }

@@ -246,9 +246,17 @@ func (w *writer) landed(b *batch, err error) {
 	}
 	if len(w.queue) == 0 && len(w.flying) == 0 {
 		w.draft = nil
+		w.store.wakeNudge()
 	}
 	w.wake()
 	b.finish(err)
+}
+
+// idle says that nothing is on its way.
+func (w *writer) idle() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue) == 0 && len(w.flying) == 0
 }
 
 // dropDraftLocked gives up the draft and what was not proposed yet.
