@@ -154,12 +154,12 @@ func planRevisions(v *state.View, serviceID string) (changes []state.Change) {
 }
 
 // planRequests forgets the oldest outcomes of writes: those past their age,
-// and those beyond the number that is kept, of which a tenth goes at once.
+// and a whole chunk when there are more than are kept.
 // count is how many there are. It also returns when the next one is due.
 func planRequests(v *state.View, count int, now time.Time) (changes []state.Change, due time.Time) {
 	excess := 0
 	if count > keepRequests {
-		excess = count - keepRequests*9/10
+		excess = chunk
 	}
 	for r := range v.RequestsByAge() {
 		if len(changes) == chunk {
