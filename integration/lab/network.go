@@ -58,7 +58,19 @@ func (l *Lab) joinSwitch(ctx context.Context) error {
 	if _, err := l.inSwitch(ctx, fmt.Sprintf("link set %s master br0\nlink set %s up\n", gatewayPort, gatewayPort), "ip", "-batch", "-"); err != nil {
 		return err
 	}
-	return l.applyCuts(ctx)
+	if err := l.applyCuts(ctx); err != nil {
+		return err
+	}
+	return l.awaitPort(ctx, gatewayPort)
+}
+
+// awaitPort waits until the switch forwards on a port: the kernel sees to
+// that in its own time, up to a second after the link is up.
+func (l *Lab) awaitPort(ctx context.Context, port string) error {
+	return poll(ctx, func() (string, bool, error) {
+		out, err := l.inSwitch(ctx, "", "ip", "-br", "link", "show", "dev", port)
+		return out, strings.Contains(out, " UP "), err
+	})
 }
 
 func (l *Lab) inSwitch(ctx context.Context, stdin string, argv ...string) (string, error) {
@@ -73,7 +85,10 @@ func (l *Lab) plugIn(ctx context.Context, h *Host) error {
 		return err
 	}
 	_, err = command(ctx, fmt.Sprintf("addr add %s/24 dev eth0\nlink set eth0 up\n", h.Addr), h.tree.enterNet("ip", "-batch", "-")...)
-	return err
+	if err != nil {
+		return err
+	}
+	return l.awaitPort(ctx, h.Name)
 }
 
 // Cut lets nothing pass between h and everyone else, this process included.
