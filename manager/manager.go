@@ -110,7 +110,7 @@ func (m *Manager) compose() (err error) {
 		return err
 	}
 	m.api, err = api.New(api.Config{
-		Store: apiStore{m.store}, Linearizable: apiStore{m.store}.Linearizable, Peers: m.peers, Tokens: m.tokens, RotateToken: m.rotateToken,
+		Store: apiStore{m.store}, Linearizable: apiStore{m.store}.Linearizable, Peers: m.peers, Tokens: m.tokens, RotateTokens: rotateTokens,
 		Log: m.log, Registerer: m.cfg.Registerer,
 	})
 	if err != nil {
@@ -138,8 +138,12 @@ func (m *Manager) tokens(v *state.View) (worker, manager string) {
 	return tokens.Worker, tokens.Manager
 }
 
-func (m *Manager) rotateToken(ctx context.Context, role swarm.NodeRole) error {
-	return m.ca.RotateTokens(ctx, pki.Role(role))
+func rotateTokens(c *state.Cluster, roles ...swarm.NodeRole) (*state.Cluster, error) {
+	named := make([]pki.Role, len(roles))
+	for i, role := range roles {
+		named[i] = pki.Role(role)
+	}
+	return ca.RotateTokens(c, named...)
 }
 
 // Run takes part in the cluster until ctx ends or the store fails.

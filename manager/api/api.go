@@ -57,10 +57,11 @@ type Config struct {
 	Peers func() []Peer
 	// Tokens returns the join tokens as text. Required for GET /swarm.
 	Tokens func(*state.View) (worker, manager string)
-	// RotateToken makes the join token of a role worthless and a new one valid.
-	RotateToken func(context.Context, swarm.NodeRole) error
-	Log         *slog.Logger          // slog.Default()
-	Registerer  prometheus.Registerer // no metrics
+	// RotateTokens returns a copy of the cluster with new join tokens for roles.
+	// It is pure: plans call it. nil: rotation is refused.
+	RotateTokens func(c *state.Cluster, roles ...swarm.NodeRole) (*state.Cluster, error)
+	Log          *slog.Logger          // slog.Default()
+	Registerer   prometheus.Registerer // no metrics
 }
 
 // API serves the routes; see Routes, Run and Events.

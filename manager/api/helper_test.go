@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -39,9 +38,13 @@ func newHarness(tb testing.TB, objs ...state.Object) *harness {
 		Store:  h.store,
 		Peers:  func() []api.Peer { return h.peers },
 		Tokens: func(*state.View) (string, string) { return "SHMTKN-1-worker", "SHMTKN-1-manager" },
-		RotateToken: func(_ context.Context, role swarm.NodeRole) error {
-			h.rotated = append(h.rotated, role)
-			return nil
+		RotateTokens: func(c *state.Cluster, roles ...swarm.NodeRole) (*state.Cluster, error) {
+			next := *c
+			for _, role := range roles {
+				h.rotated = append(h.rotated, role)
+				next.Tokens.Worker.Generation++
+			}
+			return &next, nil
 		},
 		Log: slog.New(slog.DiscardHandler),
 	})

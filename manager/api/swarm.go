@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"net/http"
@@ -74,43 +73,15 @@ func (a *API) updateSwarm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	key, err := requestKey(r, body)
-	if err != nil {
-		return err
-	}
-	repeated := false
-	err = a.config.Store.Update(r.Context(), func(v *state.View) ([]state.Change, error) {
-		if repeated = key != "" && v.Request(key) != nil; repeated {
-			return nil, nil
-		}
-		return planSwarmUpdate(v, version, spec)
+	out, err := a.write(r, body, func(v *state.View) ([]state.Change, outcome, error) {
+		changes, err := a.planSwarmUpdate(v, version, spec, roles)
+		return changes, outcome{status: http.StatusOK}, err
 	})
 	if err != nil {
 		return err
 	}
-	if !repeated {
-		if err := a.finishSwarmUpdate(r.Context(), key, roles); err != nil {
-			return err
-		}
-	}
-	writeBody(w, http.StatusOK, nil)
+	writeBody(w, out.status, out.body)
 	return nil
-}
-
-// finishSwarmUpdate rotates tokens, and only then remembers the request: a
-// repetition must not be told of a rotation that did not happen.
-func (a *API) finishSwarmUpdate(ctx context.Context, key string, roles []swarm.NodeRole) error {
-	for _, role := range roles {
-		if err := a.config.RotateToken(ctx, role); err != nil {
-			return err
-		}
-	}
-	if key == "" {
-		return nil
-	}
-	return a.config.Store.Update(ctx, func(*state.View) ([]state.Change, error) {
-		return []state.Change{state.Put(&state.Request{ID: key, Status: http.StatusOK})}, nil
-	})
 }
 
 // rotations reads which join tokens to replace.
@@ -123,7 +94,7 @@ func (a *API) rotations(r *http.Request) (roles []swarm.NodeRole, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if wanted && a.config.RotateToken == nil {
+		if wanted && a.config.RotateTokens == nil {
 			return nil, unsupported(p.name, "leave it out")
 		}
 		if wanted {
@@ -140,7 +111,8 @@ func (a *API) rotations(r *http.Request) (roles []swarm.NodeRole, err error) {
 	return roles, nil
 }
 
-func planSwarmUpdate(v *state.View, version uint64, spec swarm.Spec) ([]state.Change, error) {
+// planSwarmUpdate replaces the cluster's spec and the join tokens of roles.
+func (a *API) planSwarmUpdate(v *state.View, version uint64, spec swarm.Spec, roles []swarm.NodeRole) ([]state.Change, error) {
 	old := v.Cluster()
 	if old == nil {
 		return nil, noCluster()
@@ -152,12 +124,15 @@ func planSwarmUpdate(v *state.View, version uint64, spec swarm.Spec) ([]state.Ch
 	if version != old.Version.Index {
 		return nil, outOfSequence()
 	}
-	if reflect.DeepEqual(spec, old.Spec) {
-		return nil, nil
-	}
 	c := *old
 	c.Spec = spec
-	return []state.Change{state.Put(&c)}, nil
+	next := &c
+	if len(roles) > 0 {
+		if next, err = a.config.RotateTokens(next, roles...); err != nil {
+			return nil, err
+		}
+	}
+	return []state.Change{state.Put(next)}, nil
 }
 
 // mergeSwarmSpec checks a new spec. Fields that are zero keep their value:

@@ -80,13 +80,14 @@ func TestTokenRotation(t *testing.T) {
 	if diff := cmp.Diff([]swarm.NodeRole{swarm.NodeRoleWorker, swarm.NodeRoleManager}, h.rotated); diff != "" {
 		t.Errorf("rotated (-want +got):\n%s", diff)
 	}
+	version = h.store.View().Cluster().Version
 	path := "/swarm/update?rotateWorkerToken=true&version=" + version.String()
 	for range 2 {
 		if status, text := h.call("POST", path, defaultSwarmSpec(), "X-Shoal-Request: once"); status != http.StatusOK || text != "" {
 			t.Errorf("rotation under a request id: %d %s", status, text)
 		}
 	}
-	if len(h.rotated) != 3 {
-		t.Errorf("%d rotations, want 3: the repetition must not rotate again", len(h.rotated))
+	if g := h.store.View().Cluster().Tokens.Worker.Generation; len(h.rotated) != 3 || g != 3 {
+		t.Errorf("%d rotations to generation %d, want 3: the repetition must not rotate again", len(h.rotated), g)
 	}
 }
