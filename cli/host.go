@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -112,14 +113,28 @@ func (s *shell) connect() (*client.Client, error) {
 
 // getJSON asks for something that Docker's API does not have.
 func (s *shell) getJSON(ctx context.Context, path string, into any) error {
+	return s.callJSON(ctx, http.MethodGet, path, nil, into)
+}
+
+// postJSON sends something that Docker's API does not have.
+func (s *shell) postJSON(ctx context.Context, path string, body, into any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return s.callJSON(ctx, http.MethodPost, path, bytes.NewReader(data), into)
+}
+
+func (s *shell) callJSON(ctx context.Context, method, path string, content io.Reader, into any) error {
 	api, err := s.connect()
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.conn.base+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, s.conn.base+path, content)
 	if err != nil {
 		return err
 	}
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := api.HTTPClient().Do(req)
 	if err != nil {
 		if ctx.Err() != nil {

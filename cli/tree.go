@@ -9,7 +9,7 @@ func (s *shell) tree() *command {
 		commands: []*command{
 			s.initCommand(), s.joinCommand(), s.leaveCommand(), s.joinTokenCommand(),
 			s.nodeCommand(), s.serviceCommand(), s.whyCommand(),
-			s.daemonCommand(), s.versionCommand(), s.completionCommand(),
+			s.certificateCommand(), s.daemonCommand(), s.versionCommand(), s.completionCommand(),
 		},
 	}
 	return root.link()

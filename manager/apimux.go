@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"shoal/manager/api"
+	"shoal/manager/ca"
 	"shoal/raftstore"
 	"shoal/raftstore/state"
 )
@@ -16,6 +17,7 @@ func (m *Manager) apiMux() http.Handler {
 	for _, route := range m.api.Routes() {
 		mux.Handle(route.Method+" "+route.Pattern, route.Handler)
 	}
+	mux.Handle("POST "+ca.ClientPath, m.ca.ClientHandler())
 	return markRetry(mux)
 }
 

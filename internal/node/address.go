@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-
-	"github.com/containerd/errdefs"
 )
 
 const defaultPort = 2377
@@ -24,11 +22,11 @@ type addresses struct {
 func resolveAddresses(listen, advertise string) (addresses, error) {
 	host, port, err := splitAddress(listen, "0.0.0.0", defaultPort)
 	if err != nil {
-		return addresses{}, fmt.Errorf("invalid ListenAddr %q: %w: %w", listen, err, errdefs.ErrInvalidArgument)
+		return addresses{}, invalid("invalid ListenAddr %q: %v", listen, err)
 	}
 	listenIP, err := lookupIP(host)
 	if err != nil {
-		return addresses{}, fmt.Errorf("invalid ListenAddr %q: %w: %w", listen, err, errdefs.ErrInvalidArgument)
+		return addresses{}, invalid("invalid ListenAddr %q: %v", listen, err)
 	}
 	a := addresses{listen: net.JoinHostPort(listenIP.String(), port)}
 	if advertise == "" {
@@ -42,14 +40,14 @@ func resolveAddresses(listen, advertise string) (addresses, error) {
 	listenPort, _ := strconv.Atoi(port)
 	host, port, err = splitAddress(advertise, "", listenPort)
 	if err != nil {
-		return addresses{}, fmt.Errorf("advertise address must be a non-zero IP address or network interface (with optional port number): got %q: %w", advertise, errdefs.ErrInvalidArgument)
+		return addresses{}, invalid("advertise address must be a non-zero IP address or network interface (with optional port number): got %q", advertise)
 	}
 	ip, err := lookupIP(host)
 	if err != nil {
-		return addresses{}, fmt.Errorf("advertise address %q: %w: %w", advertise, err, errdefs.ErrInvalidArgument)
+		return addresses{}, invalid("advertise address %q: %v", advertise, err)
 	}
 	if ip.IsUnspecified() {
-		return addresses{}, fmt.Errorf("advertise address must be a non-zero IP address or network interface (with optional port number): got %q: %w", advertise, errdefs.ErrInvalidArgument)
+		return addresses{}, invalid("advertise address must be a non-zero IP address or network interface (with optional port number): got %q", advertise)
 	}
 	a.advertise = net.JoinHostPort(ip.String(), port)
 	return a, nil
@@ -149,13 +147,13 @@ func defaultAdvertise(listen netip.Addr) (netip.Addr, error) {
 		}
 		for _, ip := range ips {
 			if found.IsValid() {
-				return netip.Addr{}, fmt.Errorf("could not choose an IP address to advertise since this system has multiple addresses on different interfaces (%s on %s and %s on %s): specify one with --advertise-addr: %w", found, foundOn, ip, iface.Name, errdefs.ErrInvalidArgument)
+				return netip.Addr{}, invalid("could not choose an IP address to advertise since this system has multiple addresses on different interfaces (%s on %s and %s on %s): specify one with --advertise-addr", found, foundOn, ip, iface.Name)
 			}
 			found, foundOn = ip, iface.Name
 		}
 	}
 	if !found.IsValid() {
-		return netip.Addr{}, fmt.Errorf("could not find the system's IP address: specify one with --advertise-addr: %w", errdefs.ErrInvalidArgument)
+		return netip.Addr{}, invalid("could not find the system's IP address: specify one with --advertise-addr")
 	}
 	return found, nil
 }

@@ -80,14 +80,14 @@ func (m *member) newWorker(registry prometheus.Registerer) (*worker.Worker, erro
 
 // allow decides which peers with a good certificate may use which protocol.
 func (m *member) allow(peer pki.Identity, protocol string) error {
-	denied := func(why string) error { return fmt.Errorf("%s: %s: %w", peer, why, errdefs.ErrPermissionDenied) }
+	deny := func(why string) error { return denied("%s: %s", peer, why) }
 	switch {
 	case protocol == protocolRaft && peer.Role != pki.RoleManager:
-		return denied("only managers speak Raft")
+		return deny("only managers speak Raft")
 	case protocol == protocolRPC && peer.Role == pki.RoleClient:
-		return denied("clients speak HTTP/1.1")
+		return deny("clients speak HTTP/1.1")
 	case (protocol == protocolHTTP || protocol == "") && peer.Role == pki.RoleWorker:
-		return denied("the API over TCP is for clients and managers")
+		return deny("the API over TCP is for clients and managers")
 	}
 	if mgr := m.manager(); mgr != nil && peer.Role != pki.RoleClient {
 		return mgr.Member(peer.NodeID)

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/containerd/errdefs"
-
 	"shoal/worker/executor"
 )
 
@@ -37,10 +35,10 @@ func (c Config) withDefaults() (Config, error) {
 	c.Version = cmp.Or(c.Version, "dev")
 	c.Log = cmp.Or(c.Log, slog.Default())
 	if path, ok := strings.CutPrefix(c.Engine, "unix://"); !ok || !filepath.IsAbs(path) {
-		return c, fmt.Errorf("engine %q: want unix:// and the absolute path of the Docker Engine's socket: %w", c.Engine, errdefs.ErrInvalidArgument)
+		return c, invalid("engine %q: want unix:// and the absolute path of the Docker Engine's socket", c.Engine)
 	}
 	if c.GossipPort < 1 || c.GossipPort > 65535 {
-		return c, fmt.Errorf("gossip port %d: want 1 to 65535: %w", c.GossipPort, errdefs.ErrInvalidArgument)
+		return c, invalid("gossip port %d: want 1 to 65535", c.GossipPort)
 	}
 	return c, nil
 }

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/swarm"
 
 	"shoal/internal/pki"
@@ -25,9 +24,9 @@ import (
 const joinWait = 20 * time.Second
 
 var (
-	errAlready = fmt.Errorf(`This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one: %w`, errdefs.ErrUnavailable)                                                                           //nolint:staticcheck // Swarm's
-	errNotPart = fmt.Errorf("This node is not part of a swarm: %w", errdefs.ErrUnavailable)                                                                                                                                                  //nolint:staticcheck // Swarm's
-	errTimeout = fmt.Errorf(`Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node: %w`, errdefs.ErrUnavailable) //nolint:staticcheck // Swarm's
+	errAlready = unavailable(`This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one`)                                                                           //nolint:staticcheck // Swarm's
+	errNotPart = unavailable("This node is not part of a swarm")                                                                                                                                                  //nolint:staticcheck // Swarm's
+	errTimeout = unavailable(`Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node`) //nolint:staticcheck // Swarm's
 )
 
 func (n *Node) handleInit(w http.ResponseWriter, r *http.Request) {
@@ -66,7 +65,7 @@ func (n *Node) handleUnlock(w http.ResponseWriter, _ *http.Request) {
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
 	if err := dec.Decode(into); err != nil {
-		return fmt.Errorf("request body is not the JSON that is expected here: %w: %w", err, errdefs.ErrInvalidArgument)
+		return invalid("request body is not the JSON that is expected here: %v", err)
 	}
 	return nil
 }
@@ -118,7 +117,7 @@ func (n *Node) init(ctx context.Context, request swarm.InitRequest) (nodeID stri
 
 // checkInit refuses what this version cannot do.
 func checkInit(r swarm.InitRequest) error {
-	refuse := func(field, why string) error { return fmt.Errorf("%s: %s: %w", field, why, errdefs.ErrNotImplemented) }
+	refuse := func(field, why string) error { return unsupported("%s: %s", field, why) }
 	switch {
 	case r.ForceNewCluster:
 		return refuse("ForceNewCluster (--force-new-cluster)", "recovery from a lost quorum is not there yet")
@@ -191,20 +190,20 @@ func (n *Node) join(ctx context.Context, request swarm.JoinRequest) error {
 
 func checkJoin(r swarm.JoinRequest) (pki.Token, error) {
 	if r.DataPathAddr != "" {
-		return pki.Token{}, fmt.Errorf("DataPathAddr (--data-path-addr): there are no overlay networks yet: %w", errdefs.ErrNotImplemented)
+		return pki.Token{}, unsupported("DataPathAddr (--data-path-addr): there are no overlay networks yet")
 	}
 	if len(r.RemoteAddrs) == 0 {
-		return pki.Token{}, fmt.Errorf("at least 1 RemoteAddr is required to join: %w", errdefs.ErrInvalidArgument)
+		return pki.Token{}, invalid("at least 1 RemoteAddr is required to join")
 	}
 	for _, addr := range r.RemoteAddrs {
 		if _, _, err := splitAddress(addr, "", defaultPort); err != nil || addr == "" {
-			return pki.Token{}, fmt.Errorf("RemoteAddrs: %q is not HOST:PORT of a manager: %w", addr, errdefs.ErrInvalidArgument)
+			return pki.Token{}, invalid("RemoteAddrs: %q is not HOST:PORT of a manager", addr)
 		}
 	}
 	switch r.Availability {
 	case "", swarm.NodeAvailabilityActive, swarm.NodeAvailabilityPause, swarm.NodeAvailabilityDrain:
 	default:
-		return pki.Token{}, fmt.Errorf("Availability: %q is not active, pause or drain: %w", r.Availability, errdefs.ErrInvalidArgument)
+		return pki.Token{}, invalid("Availability: %q is not active, pause or drain", r.Availability)
 	}
 	if r.JoinToken == "" {
 		return pki.Token{}, pki.ErrTokenRefused

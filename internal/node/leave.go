@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/containerd/errdefs"
-
 	"shoal/internal/pki"
 	"shoal/manager/api"
 )
@@ -22,7 +20,7 @@ func (n *Node) handleLeave(w http.ResponseWriter, r *http.Request) {
 	if text := r.URL.Query().Get("force"); text != "" {
 		var err error
 		if force, err = strconv.ParseBool(text); err != nil {
-			api.WriteError(w, fmt.Errorf("force: %q is neither true nor false: %w", text, errdefs.ErrInvalidArgument))
+			api.WriteError(w, invalid("force: %q is neither true nor false", text))
 			return
 		}
 	}
@@ -63,11 +61,11 @@ func (m *member) managerLeaveText() error {
 	mgr := m.manager()
 	switch voters, reachable := 1, 1; {
 	case mgr != nil && m.countManagers(&voters, &reachable) && voters == 1:
-		return fmt.Errorf(attempt+"Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message: %w", errdefs.ErrUnavailable)
+		return unavailable(attempt + "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message")
 	case mgr != nil && reachable-1 < voters/2+1:
-		return fmt.Errorf(attempt+"Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message: %w", reachable-1, voters, errdefs.ErrUnavailable)
+		return unavailable(attempt+"Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message", reachable-1, voters)
 	}
-	return fmt.Errorf(attempt+"The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message: %w", errdefs.ErrUnavailable)
+	return unavailable(attempt + "The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message")
 }
 
 func (m *member) countManagers(voters, reachable *int) bool {

@@ -80,7 +80,7 @@ func prepare(cfg Config) (*os.File, error) {
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("state directory %s is in use by another shoal daemon: %w", cfg.StateDir, errdefs.ErrFailedPrecondition)
+		return nil, failed("state directory %s is in use by another shoal daemon", cfg.StateDir)
 	}
 	return lock, nil
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/errdefs"
-
 	"shoal/internal/pki"
 	"shoal/manager/api"
 )
@@ -67,7 +65,7 @@ func listenUnix(path string) (net.Listener, error) {
 	// that a dead daemon left behind; one that answers belongs to another.
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		conn.Close()
-		return nil, fmt.Errorf("socket %s is in use by another process: choose another one with --socket: %w", path, errdefs.ErrFailedPrecondition)
+		return nil, failed("socket %s is in use by another process: choose another one with --socket", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove stale socket: %w", err)

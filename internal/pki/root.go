@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -93,8 +94,10 @@ func ParseRoot(certPEM, keyPEM []byte) (*Root, error) {
 }
 
 // Sign issues a certificate for the key of a signing request. The identity
-// comes from the caller alone: names inside the request are ignored.
-func (r *Root) Sign(csrPEM []byte, identity Identity, validity time.Duration, now time.Time) ([]byte, error) {
+// comes from the caller alone: names inside the request are ignored. hosts are
+// the addresses and names under which clients reach a node: other nodes do not
+// look at them, but a TLS client such as the docker CLI does.
+func (r *Root) Sign(csrPEM []byte, identity Identity, validity time.Duration, now time.Time, hosts ...string) ([]byte, error) {
 	public, err := ParseCSR(csrPEM)
 	if err != nil {
 		return nil, err
@@ -123,6 +126,13 @@ func (r *Root) Sign(csrPEM []byte, identity Identity, validity time.Duration, no
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           extUsages(identity.Role),
 		BasicConstraintsValid: true,
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else if host != "" {
+			template.DNSNames = append(template.DNSNames, host)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, r.Cert, public, r.key)
 	if err != nil {

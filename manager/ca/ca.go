@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -103,5 +104,6 @@ func sign(cluster *state.Cluster, node *state.Node, csrPEM []byte, now time.Time
 		validity = pki.DefaultValidity
 	}
 	identity := pki.Identity{NodeID: node.ID, Role: pki.Role(node.Spec.Role), ClusterID: cluster.ID}
-	return root.Sign(csrPEM, identity, validity, now)
+	host, _, _ := net.SplitHostPort(node.Addr)
+	return root.Sign(csrPEM, identity, validity, now, host, node.Description.Hostname)
 }

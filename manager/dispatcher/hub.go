@@ -202,7 +202,10 @@ func (h *hub) registerLocked(s *session, n *state.Node) {
 	}
 	h.sessions[s.nodeID] = s
 	s.desired = n.Spec.Role
-	s.mail = mail{managers: true, keys: true, role: true, full: s.hello.Index == 0}
+	// A session outlives its certificate: this holds at its beginning only, and
+	// every later change of the role is told.
+	renew := string(s.desired) != s.role
+	s.mail = mail{managers: true, keys: true, role: renew, full: s.hello.Index == 0}
 	if !s.mail.full {
 		s.mail.tasks = resume(h.view, s.nodeID, s.hello.Index, s.hello.Managed)
 	}
@@ -265,7 +268,7 @@ func (h *hub) take(s *session) assignment.Down {
 	if m.keys {
 		line.GossipKeys = h.keys
 	}
-	if m.role && string(s.desired) != s.role {
+	if m.role {
 		line.Role = s.desired
 	}
 	h.mu.Unlock()

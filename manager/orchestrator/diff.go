@@ -31,7 +31,7 @@ func compareSpecs(a, b *swarm.ServiceSpec) difference {
 			Task     swarm.TaskSpec
 			Endpoint *swarm.EndpointSpec             `json:",omitempty"`
 			Networks []swarm.NetworkAttachmentConfig `json:",omitempty"`
-		}{task, s.EndpointSpec, s.Networks}
+		}{task, s.EndpointSpec, s.Networks} //nolint:staticcheck // old clients still set it
 	}
 	if !sameJSON(strip(a), strip(b)) {
 		return differs

@@ -153,6 +153,9 @@ func (o *Orchestrator) round(ctx context.Context, t *term) error {
 			for why, n := range out.made {
 				o.made.WithLabelValues(string(why)).Add(float64(n))
 			}
+			if s := out.status; s != nil {
+				o.log.Info("service update", "service", ids[i], "state", s.State, "message", s.Message)
+			}
 			t.settle(ids[i], out)
 		}
 	}

@@ -18,6 +18,7 @@ type outcome struct {
 	due     time.Time // zero: only a change calls for one
 	more    bool      // the budget was too small for everything
 	made    map[cause]int
+	status  *swarm.UpdateStatus // what the service's update has come to; nil: no news
 }
 
 // cause is why a task is made.
@@ -46,6 +47,7 @@ type planner struct {
 	due         time.Time
 	more        bool
 	made        map[cause]int
+	status      *swarm.UpdateStatus
 	constraints []constraint.Constraint // the service's
 }
 
@@ -92,7 +94,7 @@ func (p *planner) outcome() outcome {
 	for _, id := range p.order {
 		changes = append(changes, state.Put(p.edited[id]))
 	}
-	return outcome{changes: changes, due: p.due, more: p.more, made: p.made}
+	return outcome{changes: changes, due: p.due, more: p.more, made: p.made, status: p.status}
 }
 
 // full reports whether the budget is used up, and notes that work is left.
@@ -190,7 +192,7 @@ func (p *planner) update(slots []*slot) {
 // previous spec the service's next revision.
 func (p *planner) putStatus(step update.Step) {
 	s := *p.svc
-	s.UpdateStatus = step.Status
+	s.UpdateStatus, p.status = step.Status, step.Status
 	if step.Rollback {
 		s.RegistryAuth = ""
 		if r := p.view.Revision(s.ID, s.PreviousRevision); r != nil {

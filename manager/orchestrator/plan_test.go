@@ -55,7 +55,7 @@ func settle(t *testing.T, store *statetest.Store, service string) (due time.Time
 		}
 	}
 	t.Fatal("plans go on and on")
-	return
+	return due
 }
 
 // svc puts a service "web" with one revision for each of the specs given, the
@@ -301,5 +301,51 @@ func TestCompareSpecsIgnoresEmptyValues(t *testing.T) {
 	b.Spec.TaskTemplate.ContainerSpec.Labels["a"] = "b"
 	if got := compareSpecs(&a.Spec, &b.Spec); got != differs {
 		t.Errorf("container label: %v, want a difference", got)
+	}
+}
+
+// A plan that would be too large is cut between slots, and the next one goes
+// on: for new tasks, for an update of all at once, for a deletion.
+func TestPlanStaysWithinItsBudget(t *testing.T) {
+	const budget, replicas = 20, 50
+	ids := 0
+	run := func(store *statetest.Store) (plans int) {
+		for more := true; more; plans++ {
+			out := plan(store.View(), "web", time.Now(), func() string { ids++; return fmt.Sprintf("new%06d", ids) }, budget)
+			if len(out.changes) > budget || out.more && len(out.changes) == 0 || plans > 99 {
+				t.Fatalf("plan %d: %d changes, more %v", plans, len(out.changes), out.more)
+			}
+			if more = out.more; len(out.changes) > 0 {
+				store.Apply(out.changes...)
+			}
+		}
+		return plans
+	}
+	store := statetest.New(svc(replicas)...)
+	if n := run(store); n < 3 {
+		t.Errorf("%d tasks made in %d plans", replicas, n)
+	}
+	if n := len(describe(store.View(), "web")); n != replicas {
+		t.Errorf("%d tasks, want %d", n, replicas)
+	}
+	store.Put(svc(replicas, both(image("web:2"), func(s *swarm.ServiceSpec) { s.UpdateConfig = &swarm.UpdateConfig{} }))...)
+	if n := run(store); n < 6 {
+		t.Errorf("%d slots updated in %d plans", replicas, n)
+	}
+	fresh := 0
+	for task := range store.View().TasksOfService("web") {
+		if task.Revision == 2 && task.Desired == taskstate.Running {
+			fresh++
+		}
+	}
+	if fresh != replicas {
+		t.Errorf("%d new tasks, want %d", fresh, replicas)
+	}
+	store.Apply(state.Delete(state.KindService, "web"))
+	run(store)
+	for task := range store.View().TasksOfService("web") {
+		if task.Desired != taskstate.Remove {
+			t.Fatalf("task %s of a deleted service: desired %v", task.ID, task.Desired)
+		}
 	}
 }

@@ -97,36 +97,41 @@ func (t *term) note(v *state.View) {
 		return
 	}
 	for _, e := range events {
-		switch o := e.Object().(type) {
-		case *state.Cluster:
+		if _, ok := e.Object().(*state.Cluster); ok {
 			t.everything(v) // the limit may have changed
 			return
-		case *state.Node:
-			if e.New == nil {
-				for task := range v.TasksOfNode(o.ID) {
-					t.places[place{task.ServiceID, task.Slot}] = true
-				}
-			}
-		case *state.Service:
-			t.services[o.ID] = true
-		case *state.Task:
-			t.places[place{o.ServiceID, o.Slot}] = true
-			if e.New == nil {
-				t.services[o.ServiceID] = true
-			}
-		case *state.Request:
-			if e.Old == nil {
-				t.requests++
-			}
-			if e.New == nil {
-				t.requests--
-			}
-			if t.due.IsZero() {
-				t.due = o.CreatedAt.Add(requestAge)
-			}
 		}
+		t.noteEvent(v, e)
 	}
 	t.seen = v.Index()
+}
+
+func (t *term) noteEvent(v *state.View, e state.Event) {
+	switch o := e.Object().(type) {
+	case *state.Node:
+		if e.New == nil {
+			for task := range v.TasksOfNode(o.ID) {
+				t.places[place{task.ServiceID, task.Slot}] = true
+			}
+		}
+	case *state.Service:
+		t.services[o.ID] = true
+	case *state.Task:
+		t.places[place{o.ServiceID, o.Slot}] = true
+		if e.New == nil {
+			t.services[o.ServiceID] = true
+		}
+	case *state.Request:
+		if e.Old == nil {
+			t.requests++
+		}
+		if e.New == nil {
+			t.requests--
+		}
+		if t.due.IsZero() {
+			t.due = o.CreatedAt.Add(requestAge)
+		}
+	}
 }
 
 // everything starts over from the whole state.

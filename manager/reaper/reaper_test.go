@@ -31,7 +31,7 @@ func tasks(words string) (objs []state.Object) {
 		'n': taskstate.New, 'p': taskstate.Pending, 'a': taskstate.Assigned, 'r': taskstate.Running,
 		'c': taskstate.Complete, 's': taskstate.Shutdown, 'f': taskstate.Failed, 'o': taskstate.Orphaned,
 	}
-	for i, w := range strings.Fields(words) {
+	for i, w := range strings.Split(words, ",") {
 		objs = append(objs, statetest.Task(fmt.Sprintf("%d:%s", i, w), "web", 1, "n1", func(t *state.Task) {
 			t.Desired, t.Status.State = desired[w[0]], observed[w[1]]
 			if t.Status.State < taskstate.Assigned {
@@ -69,24 +69,24 @@ func TestTasks(t *testing.T) {
 		tasks string
 		want  string // what is left
 	}{
-		"five, the live one included":     {[]state.Object{service(), node}, "Sf Sf Sf Sf Sf Sf Rr", "Sf Sf Sf Sf Rr"},
-		"fewer stay":                      {[]state.Object{service(), node}, "Sf Sf Rr", "Sf Sf Rr"},
-		"limit of the cluster":            {[]state.Object{service(), node, limit(2)}, "Sf Ss Sc Rr", "Sc Rr"},
-		"limit one leaves the live one":   {[]state.Object{service(), node, limit(1)}, "Sf Sf Rr", "Rr"},
-		"limit zero too":                  {[]state.Object{service(), node, limit(0)}, "Sf Sf Rr", "Rr"},
-		"limit zero leaves a finished":    {[]state.Object{service(), node, limit(0)}, "Sf Sc", "Sc"},
-		"negative keeps all":              {[]state.Object{service(), node, limit(-1)}, "Sf Sf Sf Sf Sf Sf Rr", "Sf Sf Sf Sf Sf Sf Rr"},
-		"attempts + 1 replace it, lower":  {[]state.Object{service(attempts(1)), node}, "Sf Sf Sf Rr", "Sf Rr"},
-		"attempts + 1 replace it, higher": {[]state.Object{service(attempts(6)), node, limit(1)}, "Sf Sf Sf Sf Sf Sf Rr", "Sf Sf Sf Sf Sf Sf Rr"},
-		"what still stops stays":          {[]state.Object{service(), node, limit(1)}, "Sr Sa Sf Rr", "Sr Sa Rr"},
-		"called off before it had a node": {[]state.Object{service(), node, limit(1)}, "Sp Sn Rr", "Rr"},
-		"ended but not yet dealt with":    {[]state.Object{service(), node, limit(1)}, "Rf rf Rr", "Rf rf Rr"},
-		"orphaned":                        {[]state.Object{service(), node}, "So Rr", "Rr"},
+		"five, the live one included":     {[]state.Object{service(), node}, "Sf,Sf,Sf,Sf,Sf,Sf,Rr", "Sf,Sf,Sf,Sf,Rr"},
+		"fewer stay":                      {[]state.Object{service(), node}, "Sf,Sf,Rr", "Sf,Sf,Rr"},
+		"limit of the cluster":            {[]state.Object{service(), node, limit(2)}, "Sf,Ss,Sc,Rr", "Sc,Rr"},
+		"limit one leaves the live one":   {[]state.Object{service(), node, limit(1)}, "Sf,Sf,Rr", "Rr"},
+		"limit zero too":                  {[]state.Object{service(), node, limit(0)}, "Sf,Sf,Rr", "Rr"},
+		"limit zero leaves a finished":    {[]state.Object{service(), node, limit(0)}, "Sf,Sc", "Sc"},
+		"negative keeps all":              {[]state.Object{service(), node, limit(-1)}, "Sf,Sf,Sf,Sf,Sf,Sf,Rr", "Sf,Sf,Sf,Sf,Sf,Sf,Rr"},
+		"attempts + 1 replace it, lower":  {[]state.Object{service(attempts(1)), node}, "Sf,Sf,Sf,Rr", "Sf,Rr"},
+		"attempts + 1 replace it, higher": {[]state.Object{service(attempts(6)), node, limit(1)}, "Sf,Sf,Sf,Sf,Sf,Sf,Rr", "Sf,Sf,Sf,Sf,Sf,Sf,Rr"},
+		"what still stops stays":          {[]state.Object{service(), node, limit(1)}, "Sr,Sa,Sf,Rr", "Sr,Sa,Rr"},
+		"called off before it had a node": {[]state.Object{service(), node, limit(1)}, "Sp,Sn,Rr", "Rr"},
+		"ended but not yet dealt with":    {[]state.Object{service(), node, limit(1)}, "Rf,rf,Rr", "Rf,rf,Rr"},
+		"orphaned":                        {[]state.Object{service(), node}, "So,Rr", "Rr"},
 		"orphaned but not yet dealt with": {[]state.Object{service(), node}, "Ro", "Ro"},
-		"removed":                         {[]state.Object{service(), node}, "Xf Xs Xc Xp Xn Xa Xr Rr", "Xa Xr Rr"},
-		"removed, node gone":              {[]state.Object{service()}, "Xa Xr Sr Sf Rr", "Sf Rr"},
-		"service gone":                    {[]state.Object{node}, "Xr Xs", "Xr"},
-		"an update keeps its evidence":    {[]state.Object{updated, node, limit(1)}, "Ss1 Ss1 Sf2 Sf2 Rr2", "Ss1 Sf2 Rr2"},
+		"removed":                         {[]state.Object{service(), node}, "Xf,Xs,Xc,Xp,Xn,Xa,Xr,Rr", "Xa,Xr,Rr"},
+		"removed, node gone":              {[]state.Object{service()}, "Xa,Xr,Sr,Sf,Rr", "Sf,Rr"},
+		"service gone":                    {[]state.Object{node}, "Xr,Xs", "Xr"},
+		"an update keeps its evidence":    {[]state.Object{updated, node, limit(1)}, "Ss1,Ss1,Sf2,Sf2,Rr2", "Ss1,Sf2,Rr2"},
 	} {
 		store := statetest.New(c.with...)
 		store.Put(tasks(c.tasks)...)
@@ -96,7 +96,7 @@ func TestTasks(t *testing.T) {
 			_, word, _ := strings.Cut(task.ID, ":")
 			left = append(left, word)
 		}
-		if got := strings.Join(left, " "); got != c.want {
+		if got := strings.Join(left, ","); got != c.want {
 			t.Errorf("%s: left %q, want %q", name, got, c.want)
 		}
 	}
@@ -286,7 +286,7 @@ func TestRunNoticesLimitsAndLostNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := statetest.Service("web", 1)
 		store := statetest.New(s, statetest.Node("n1"), limit(5))
-		store.Put(tasks("Sf Sf Sr Rp")...)
+		store.Put(tasks("Sf,Sf,Sr,Rp")...)
 		running(t, store, func() {
 			time.Sleep(time.Second)
 			store.Put(limit(2))

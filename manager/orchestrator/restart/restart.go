@@ -59,6 +59,7 @@ func Wanted(p *swarm.RestartPolicy, t *state.Task) bool {
 		if t.Status.State == taskstate.Complete {
 			return false
 		}
+	case swarm.RestartPolicyConditionAny:
 	}
 	if p == nil || p.MaxAttempts == nil || *p.MaxAttempts == 0 || !Ended(t) {
 		return true
