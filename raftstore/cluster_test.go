@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -135,22 +136,13 @@ func (c *cluster) leader(except ...string) (lead *Store) {
 		lead = nil
 		newest := uint64(0) // an old leader may not know yet that it is none
 		for _, id := range c.ids {
-			if t, _ := c.stores[id].term.get(); t != nil && t.number > newest && !contains(except, id) {
+			if t, _ := c.stores[id].term.get(); t != nil && t.number > newest && !slices.Contains(except, id) {
 				lead, newest = c.stores[id], t.number
 			}
 		}
 		return lead != nil
 	})
 	return lead
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // settled waits until all managers hold the same state and returns it.

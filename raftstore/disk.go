@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // disk is where raft keeps its log, its vote and its snapshots.
@@ -84,7 +85,7 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 		return nil, err
 	}
 	store, err := raftboltdb.New(boltOptions(path))
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%s is in use by another process: %w", path, errdefs.ErrFailedPrecondition)
 	}
 	return store, err

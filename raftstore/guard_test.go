@@ -138,7 +138,7 @@ func TestTornVoteIsNotHonoured(t *testing.T) {
 		defer r.Close()
 		var resp raft.RequestVoteResponse
 		must(t, r.n1.RequestVote("n2", "n2:2377", &raft.RequestVoteRequest{
-			RPCHeader: r.header(), Term: 3, Candidate: []byte("n1:2377"), LastLogIndex: 1, LastLogTerm: 1,
+			RPCHeader: r.header(), Term: 3, LastLogIndex: 1, LastLogTerm: 1,
 		}, &resp))
 		if resp.Granted {
 			t.Error("voted for a candidate that lacks entries")

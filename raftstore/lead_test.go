@@ -58,7 +58,7 @@ func TestLeadBeginsWithEverything(t *testing.T) {
 		var confirmed, terms atomic.Uint64
 		for id, s := range c.stores {
 			wg.Go(func() {
-				s.Lead(ctx, func(ctx context.Context) error { //nolint:errcheck // ends with ctx
+				s.Lead(ctx, func(ctx context.Context) error {
 					terms.Add(1)
 					if got, want := s.View().Index(), confirmed.Load(); got < want {
 						t.Errorf("%s leads at index %d, %d was confirmed", id, got, want)

@@ -26,7 +26,7 @@ func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	if level == hclog.Error && !aboutPeer(msg) {
 		l = slog.LevelError
 	}
-	s.log.Log(context.Background(), l, "raft: "+msg, args...)
+	s.log.Log(context.Background(), l, "raft", append([]any{"event", msg}, args...)...)
 }
 
 func aboutPeer(msg string) bool {

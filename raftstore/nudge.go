@@ -36,7 +36,7 @@ func (p *peerTable) acked(id raft.ServerID, addr raft.ServerAddress, req *raft.A
 		return false
 	}
 	a.addr = addr
-	a.req = raft.AppendEntriesRequest{RPCHeader: req.RPCHeader, Term: req.Term, Leader: req.Leader, PrevLogEntry: index, PrevLogTerm: term}
+	a.req = raft.AppendEntriesRequest{RPCHeader: req.RPCHeader, Term: req.Term, PrevLogEntry: index, PrevLogTerm: term}
 	a.commit = max(a.commit, min(req.LeaderCommitIndex, index))
 	return index > a.commit
 }

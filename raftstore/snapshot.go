@@ -53,7 +53,7 @@ func (s *sealedSnapshots) Create(version raft.SnapshotVersion, index, term uint6
 		return nil, err
 	}
 	var with salt
-	rand.Read(with[:]) //nolint:errcheck // never fails
+	rand.Read(with[:]) // never fails
 	aead, err := s.sealer.derive(with)
 	if err == nil {
 		_, err = sink.Write(append([]byte{sealVersion}, with[:]...))

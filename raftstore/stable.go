@@ -58,7 +58,7 @@ func (s *stableStore) write(f func() error) error {
 		if !noSpace(err) {
 			return err
 		}
-		time.Sleep(diskCheck)
+		<-time.After(diskCheck)
 	}
 }
 

@@ -76,7 +76,7 @@ func (s *trackedStream) Close() error {
 	s.open = map[net.Conn]struct{}{}
 	s.mu.Unlock()
 	for c := range open {
-		c.Close() //nolint:errcheck // nothing can be done about it
+		c.Close() // of a connection that is given up
 	}
 	return s.StreamLayer.Close()
 }
