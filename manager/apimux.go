@@ -47,16 +47,30 @@ type retryKey struct{}
 func markRetry(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		lost := new(bool)
-		next.ServeHTTP(&marker{w, lost}, r.WithContext(context.WithValue(r.Context(), retryKey{}, lost)))
+		m := &marker{ResponseWriter: w, lost: lost}
+		next.ServeHTTP(m, r.WithContext(context.WithValue(r.Context(), retryKey{}, lost)))
+		if !m.begun && r.Context().Err() != nil {
+			// This manager stops, or the client has gone. Without this the answer
+			// would be a 200 for something that was not done.
+			*lost = true
+			writeError(m, http.StatusServiceUnavailable, r.Context().Err())
+		}
 	})
 }
 
 type marker struct {
 	http.ResponseWriter
-	lost *bool
+	lost  *bool
+	begun bool
+}
+
+func (m *marker) Write(p []byte) (int, error) {
+	m.begun = true
+	return m.ResponseWriter.Write(p)
 }
 
 func (m *marker) WriteHeader(status int) {
+	m.begun = true
 	if *m.lost && status == http.StatusServiceUnavailable {
 		m.Header().Set(RetryHeader, "1")
 	}
@@ -82,7 +96,7 @@ func (s apiStore) Linearizable(ctx context.Context) (*state.View, error) {
 
 func note(ctx context.Context, err error) {
 	lost, ok := ctx.Value(retryKey{}).(*bool)
-	if ok && (errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, raftstore.ErrOutcomeUnknown)) {
+	if ok && (errors.Is(err, raftstore.ErrNotLeader) || errors.Is(err, raftstore.ErrOutcomeUnknown) || errors.Is(err, raftstore.ErrClosed)) {
 		*lost = true
 	}
 }

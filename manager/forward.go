@@ -27,6 +27,8 @@ const RetryHeader = "X-Shoal-Retry"
 // errNoLeader is Swarm's text, which clients know.
 var errNoLeader = errors.New("rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.") //nolint:staticcheck // the text is Swarm's
 
+var errStopping = errors.New("this manager stops, what became of the request is not known")
+
 // leadership is where the leader is; raftstore.Store in production.
 type leadership interface {
 	// Leader returns the leader's id and address, empty if there is none, and
@@ -77,6 +79,8 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			writeError(w, http.StatusInternalServerError, errNoLeader)
 			return
 		case <-r.Context().Done():
+			// Who still reads this is told, for silence would be a 200.
+			writeError(w, http.StatusServiceUnavailable, errStopping)
 			return
 		}
 	}

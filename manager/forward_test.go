@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -237,4 +238,24 @@ func TestForwardEndsWithItsClient(t *testing.T) {
 			t.Errorf("waited %v for a leader after the client had gone", waited)
 		}
 	})
+}
+
+func TestARequestThatAStoppingManagerDropsIsNoSuccess(t *testing.T) {
+	c := newCouncil("m2")
+	ctx, stop := context.WithCancel(t.Context())
+	stopping := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		stop()
+		c.elect("m3")
+		markRetry(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r.WithContext(ctx))
+	})
+	f := newForwarder(c, others{"m2": stopping, "m3": echo("m3")}, nil)
+	if got := send(f, "POST", "/services/create", ""); got.Code != http.StatusCreated {
+		t.Errorf("when the leader stops: %d %s, want the next one's answer", got.Code, got.Body)
+	}
+	f = newForwarder(newCouncil("self"), nil, stopping)
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, httptest.NewRequest("POST", "/services/create", nil).WithContext(ctx))
+	if w.Code != http.StatusServiceUnavailable {
+		t.Errorf("of a manager that stops: %d %s, want 503", w.Code, w.Body)
+	}
 }
