@@ -225,6 +225,14 @@ func TestChangesOfClusterReachSessions(t *testing.T) {
 		if len(w.keys) != 2 || string(w.keys[0]) != "k2" || len(w.roles) != 1 || w.roles[0] != swarm.NodeRoleManager {
 			t.Errorf("keys %q, roles %v", w.keys, w.roles)
 		}
+		// The session is older than the certificate that the node has by now.
+		demoted := promoted
+		demoted.Spec.Role = swarm.NodeRoleWorker
+		l.store.Put(&demoted)
+		settle(100 * time.Millisecond)
+		if len(w.roles) != 2 || w.roles[1] != swarm.NodeRoleWorker {
+			t.Errorf("a demotion in the same session: roles %v", w.roles)
+		}
 	})
 }
 
