@@ -169,6 +169,7 @@ func badSpecs() []badSpec {
 		{"env template loop", env(`A={{if true}}{{range .Service.Name}}x{{end}}{{end}}`), 400, "is not allowed"},
 		{"env template width", env(`A={{printf "%999999d" 1}}`), 400, "width in format"},
 		{"env template doubling", env(`A={{printf "%999d" 1 ` + strings.Repeat(`| printf "%[1]s%[1]s" `, 20) + `}}`), 400, "the result is longer than 65536 bytes"},
+		{"env template of many parts", env(`A={{$x := printf "%999d" 1}}{{$y := print ` + strings.Repeat("$x ", 60) + `}}{{print ` + strings.Repeat("$y ", 1000) + `}}`), 400, "the result is longer than 65536 bytes"},
 		{"env template too long", env(`A={{.Node.ID}}` + strings.Repeat("x", 16<<10)), 400, "the template is longer than 16384 bytes"},
 		{"mount template", mnt(mount.Mount{Type: mount.TypeVolume, Source: "{{.Nope}}", Target: "/a"}), 400, "expanding mounts failed"},
 		{"volume label template", mnt(mount.Mount{Type: mount.TypeVolume, Source: "aa", Target: "/a", VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{"a": "{{.X}}"}}}), 400, "expanding mounts failed"},

@@ -115,7 +115,12 @@ func (s templateScope) expand(text string) (string, error) {
 // a limit: chained, they could double it at every step.
 func boundedFuncs() template.FuncMap {
 	bounded := func(f func(...any) string) func(...any) (string, error) {
-		return func(args ...any) (string, error) { return bound(f(args...)) }
+		return func(args ...any) (string, error) {
+			if err := boundArgs(args); err != nil {
+				return "", err
+			}
+			return bound(f(args...))
+		}
 	}
 	return template.FuncMap{
 		"print": bounded(fmt.Sprint), "println": bounded(fmt.Sprintln), "html": bounded(template.HTMLEscaper),
@@ -125,14 +130,33 @@ func boundedFuncs() template.FuncMap {
 			if hugeWidth(format) {
 				return "", fmt.Errorf("width in format %q is not allowed", format)
 			}
+			if err := boundArgs(args); err != nil {
+				return "", err
+			}
 			return bound(fmt.Sprintf(format, args...))
 		},
 	}
 }
 
+// boundArgs looks at what goes in, so that nothing huge is made to be refused.
+func boundArgs(args []any) error {
+	total := 0
+	for _, a := range args {
+		if s, ok := a.(string); ok {
+			total += len(s)
+		}
+	}
+	if total > maxExpanded {
+		return errTooLong()
+	}
+	return nil
+}
+
+func errTooLong() error { return fmt.Errorf("the result is longer than %d bytes", maxExpanded) }
+
 func bound(s string) (string, error) {
 	if len(s) > maxExpanded {
-		return "", fmt.Errorf("the result is longer than %d bytes", maxExpanded)
+		return "", errTooLong()
 	}
 	return s, nil
 }
@@ -192,7 +216,7 @@ type limited struct{ strings.Builder }
 
 func (l *limited) Write(p []byte) (int, error) {
 	if l.Len()+len(p) > maxExpanded {
-		return 0, fmt.Errorf("the result is longer than %d bytes", maxExpanded)
+		return 0, errTooLong()
 	}
 	return l.Builder.Write(p)
 }
