@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 
@@ -25,7 +26,7 @@ const (
 const RetryHeader = "X-Shoal-Retry"
 
 // errNoLeader is Swarm's text, which clients know.
-var errNoLeader = errors.New("rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.") //nolint:staticcheck // the text is Swarm's
+var errNoLeader = errors.New("rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.") //nolint:revive,staticcheck // the text is Swarm's
 
 var errStopping = errors.New("this manager stops, what became of the request is not known")
 
@@ -52,8 +53,7 @@ type forwarder struct {
 func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, f.body))
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			writeError(w, http.StatusRequestEntityTooLarge, fmt.Errorf("request body is larger than %d bytes", f.body))
 		}
 		return // else the client has gone
@@ -137,9 +137,7 @@ func (f *forwarder) relay(out *attempt, r *http.Request, addr string) {
 		return
 	}
 	defer response.Body.Close()
-	for k, v := range response.Header {
-		out.Header()[k] = v
-	}
+	maps.Copy(out.Header(), response.Header)
 	out.WriteHeader(response.StatusCode)
 	if out.again {
 		return

@@ -22,28 +22,19 @@ const membershipEvery = 200 * time.Millisecond
 func (m *Manager) membership(ctx context.Context) error {
 	tick := time.NewTicker(membershipEvery)
 	defer tick.Stop()
-	var last error
+	said := map[memberStep]string{} // what was last logged of a step
 	for {
 		changed := m.store.Changed()
-		pending := false
-		for _, step := range planMembership(m.store.View(), m.store.Peers(), m.nodeID) {
-			pending = true
+		steps := planMembership(m.store.View(), m.store.Peers(), m.nodeID)
+		for _, step := range steps {
 			err := m.takeStep(ctx, step)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil && !errdefs.IsUnavailable(err) && !errdefs.IsFailedPrecondition(err) {
-				if last == nil || last.Error() != err.Error() {
-					m.log.Warn("membership", "step", step.what, "node", step.nodeID, "error", err)
-				}
-				last = err
-			}
-			if errors.Is(err, raftstore.ErrNotLeader) {
+			if ctx.Err() != nil || errors.Is(err, raftstore.ErrNotLeader) {
 				return err
 			}
+			m.logStep(step, err, said)
 		}
 		wait := tick.C
-		if !pending {
+		if len(steps) == 0 {
 			wait = nil
 		}
 		select {
@@ -53,6 +44,21 @@ func (m *Manager) membership(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// logStep logs a step that was taken, and why one cannot be: once for a reason.
+// One that has to wait for its node to catch up is nothing to tell.
+func (m *Manager) logStep(step memberStep, err error, said map[memberStep]string) {
+	if err == nil {
+		delete(said, step)
+		m.log.Info("managers changed", "step", step.what, "node", step.nodeID)
+		return
+	}
+	if errdefs.IsUnavailable(err) || said[step] == err.Error() {
+		return
+	}
+	said[step] = err.Error()
+	m.log.Warn("managers cannot be changed yet", "step", step.what, "node", step.nodeID, "error", err)
 }
 
 // memberStep is one change of the consensus' members.

@@ -25,8 +25,8 @@ type Constraint struct {
 }
 
 var (
-	keyPattern   = regexp.MustCompile(`^(?i)[a-z_][a-z0-9\-_.]+$`)                       //nolint:gochecknoglobals // a constant
-	valuePattern = regexp.MustCompile(`^(?i)[a-z0-9:\-_\s\.\*\(\)\?\+\[\]\\\^\$\|\/]+$`) //nolint:gochecknoglobals // a constant
+	keyPattern   = regexp.MustCompile(`^(?i)[a-z_][a-z0-9\-_.]+$`)
+	valuePattern = regexp.MustCompile(`^(?i)[a-z0-9:\-_\s\.\*\(\)\?\+\[\]\\\^\$\|\/]+$`)
 )
 
 // Parse reads expressions, all of which a node must meet.
@@ -53,7 +53,7 @@ func parse(expression string) (Constraint, error) {
 		}
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 		if !keyPattern.MatchString(key) {
-			return Constraint{}, fmt.Errorf("constraint %q: key '%s' is invalid: want a letter or _ and then letters, digits, -, _ or .", expression, key)
+			return Constraint{}, fmt.Errorf("constraint %q: key '%s' is invalid: want a letter or _ and then letters, digits, '-', '_' and '.'", expression, key)
 		}
 		if !valuePattern.MatchString(value) {
 			return Constraint{}, fmt.Errorf("constraint %q: value '%s' is invalid", expression, value)

@@ -84,7 +84,7 @@ func (n *Node) version(w http.ResponseWriter, r *http.Request) {
 	}
 	answer["ApiVersion"] = quote(n.maxVersion(r.Context()))
 	answer["MinAPIVersion"] = quote(api.MinVersion)
-	writeJSON(w, http.StatusOK, answer)
+	writeJSON(w, answer)
 }
 
 func quote(s string) json.RawMessage {
@@ -101,7 +101,7 @@ func (n *Node) shoalVersion(w http.ResponseWriter, r *http.Request) {
 	if m, _ := n.current(); m != nil {
 		answer["NodeID"], answer["ClusterID"], answer["Role"] = m.record.NodeID, m.record.ClusterID, string(m.role())
 	}
-	writeJSON(w, http.StatusOK, answer)
+	writeJSON(w, answer)
 }
 
 // info is the engine's, with the cluster's part put in.
@@ -123,7 +123,7 @@ func (n *Node) info(w http.ResponseWriter, r *http.Request) {
 		_ = json.Unmarshal(answer["Warnings"], &warnings) // absent or null: none
 		answer["Warnings"], _ = json.Marshal(append(warnings, cluster.Warnings...))
 	}
-	writeJSON(w, http.StatusOK, answer)
+	writeJSON(w, answer)
 }
 
 func (n *Node) swarmInfo() swarm.Info {

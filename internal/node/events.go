@@ -48,14 +48,16 @@ func (e *engineProxy) events(ctx context.Context, query string, emit func(any) e
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		var refusal struct{ Message string }
+		var refusal struct {
+			Message string `json:"message"`
+		}
 		_ = json.NewDecoder(response.Body).Decode(&refusal) // the status says enough
 		return fmt.Errorf("events of the Docker Engine: %s: %s", response.Status, refusal.Message)
 	}
 	dec := json.NewDecoder(response.Body)
 	for {
 		var event json.RawMessage
-		if err := dec.Decode(&event); err == io.EOF { //nolint:errorlint // Decode returns it bare
+		if err := dec.Decode(&event); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err

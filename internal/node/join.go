@@ -24,9 +24,9 @@ import (
 const joinWait = 20 * time.Second
 
 var (
-	errAlready = unavailable(`This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one`)                                                                           //nolint:staticcheck // Swarm's
-	errNotPart = unavailable("This node is not part of a swarm")                                                                                                                                                  //nolint:staticcheck // Swarm's
-	errTimeout = unavailable(`Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node`) //nolint:staticcheck // Swarm's
+	errAlready = unavailable(`This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one`)
+	errNotPart = unavailable("This node is not part of a swarm")
+	errTimeout = unavailable(`Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node`)
 )
 
 func (n *Node) handleInit(w http.ResponseWriter, r *http.Request) {
@@ -40,7 +40,7 @@ func (n *Node) handleInit(w http.ResponseWriter, r *http.Request) {
 		api.WriteError(w, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, nodeID)
+	writeJSON(w, nodeID)
 }
 
 func (n *Node) handleJoin(w http.ResponseWriter, r *http.Request) {

@@ -82,7 +82,7 @@ func (d *doors) Run(ctx context.Context) error {
 func (d *doors) close() {
 	d.listener.Close()
 	for _, door := range d.byProtocol {
-		door.Close()
+		door.close()
 	}
 }
 
@@ -133,9 +133,11 @@ func (d *door) Accept() (net.Conn, error) {
 }
 
 func (d *door) Close() error {
-	d.once.Do(func() { close(d.closed) })
+	d.close()
 	return nil
 }
+
+func (d *door) close() { d.once.Do(func() { close(d.closed) }) }
 
 func (d *door) Addr() net.Addr { return d.addr }
 
@@ -153,7 +155,7 @@ func (s *shared) Accept() (net.Conn, error) {
 	select {
 	case conn := <-s.conns:
 		return conn, nil
-	case <-s.door.closed:
+	case <-s.closed:
 		return nil, net.ErrClosed
 	case <-s.left:
 		return nil, net.ErrClosed

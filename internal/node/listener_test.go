@@ -116,9 +116,15 @@ func TestDoorsByRole(t *testing.T) {
 		role     pki.Role
 		open     bool
 	}{
-		{protocolRaft, pki.RoleManager, true}, {protocolRaft, pki.RoleWorker, false}, {protocolRaft, pki.RoleClient, false},
-		{protocolRPC, pki.RoleManager, true}, {protocolRPC, pki.RoleWorker, true}, {protocolRPC, pki.RoleClient, false},
-		{protocolHTTP, pki.RoleManager, true}, {protocolHTTP, pki.RoleWorker, false}, {protocolHTTP, pki.RoleClient, true},
+		{protocolRaft, pki.RoleManager, true},
+		{protocolRaft, pki.RoleWorker, false},
+		{protocolRaft, pki.RoleClient, false},
+		{protocolRPC, pki.RoleManager, true},
+		{protocolRPC, pki.RoleWorker, true},
+		{protocolRPC, pki.RoleClient, false},
+		{protocolHTTP, pki.RoleManager, true},
+		{protocolHTTP, pki.RoleWorker, false},
+		{protocolHTTP, pki.RoleClient, true},
 	} {
 		h.greet(c.protocol)
 		got, err := h.dial(pki.ClientTLS(pki.Client{Credential: h.credential("x", c.role), Protocols: []string{c.protocol}}))

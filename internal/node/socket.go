@@ -153,7 +153,7 @@ func (n *Node) cluster(w http.ResponseWriter, r *http.Request) {
 
 // What a node that is not a manager says; clients match these texts.
 var (
-	errNoSwarm   = errors.New(`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)                                                     //nolint:staticcheck // the texts are Swarm's
-	errWorker    = errors.New(`This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.`) //nolint:staticcheck // Swarm's
-	errPreparing = errors.New("This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster.")                                                                             //nolint:staticcheck // Swarm's
+	errNoSwarm   = unavailable(`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+	errWorker    = unavailable(`This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.`)
+	errPreparing = unavailable("This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster.")
 )

@@ -195,8 +195,12 @@ func TestJoinRefusesBadTokens(t *testing.T) {
 		token string
 		want  error
 	}{
-		{"", pki.ErrTokenRefused}, {"x", pki.ErrInvalidToken}, {guess, pki.ErrTokenRefused},
-		{mixed, pki.ErrTokenRefused}, {foreignDigest, pki.ErrTokenRefused}, {other.tokens(t).Manager, pki.ErrTokenRefused},
+		{"", pki.ErrTokenRefused},
+		{"x", pki.ErrInvalidToken},
+		{guess, pki.ErrTokenRefused},
+		{mixed, pki.ErrTokenRefused},
+		{foreignDigest, pki.ErrTokenRefused},
+		{other.tokens(t).Manager, pki.ErrTokenRefused},
 	} {
 		r := request(t)
 		r.Token = c.token

@@ -37,17 +37,8 @@ func newDemand(r *state.Revision) *demand {
 			}
 		}
 	}
-	if p := spec.Placement; p != nil {
-		d.constraints, d.badSyntax = constraint.Parse(p.Constraints)
-		d.platforms, d.maxReplicas = p.Platforms, p.MaxReplicas
-		for _, preference := range p.Preferences {
-			if preference.Spread == nil {
-				continue
-			}
-			if l, ok := labelOf(preference.Spread.SpreadDescriptor); ok {
-				d.spread = append(d.spread, l)
-			}
-		}
+	if spec.Placement != nil {
+		d.place(spec.Placement)
 	}
 	if e := r.Spec.EndpointSpec; e != nil {
 		for _, p := range e.Ports {
@@ -58,6 +49,19 @@ func newDemand(r *state.Revision) *demand {
 	}
 	d.plugins = neededPlugins(spec)
 	return d
+}
+
+func (d *demand) place(p *swarm.Placement) {
+	d.constraints, d.badSyntax = constraint.Parse(p.Constraints)
+	d.platforms, d.maxReplicas = p.Platforms, p.MaxReplicas
+	for _, preference := range p.Preferences {
+		if preference.Spread == nil {
+			continue
+		}
+		if l, ok := labelOf(preference.Spread.SpreadDescriptor); ok {
+			d.spread = append(d.spread, l)
+		}
+	}
 }
 
 func neededPlugins(spec swarm.TaskSpec) (needed []swarm.PluginDescription) {

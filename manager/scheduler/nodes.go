@@ -94,10 +94,10 @@ func (s *nodeSet) reset(now time.Time) {
 }
 
 func (s *nodeSet) apply(e state.Event, now time.Time) (relevant bool) {
-	switch e.Object().Kind() {
-	case state.KindNode:
+	switch e.Object().(type) {
+	case *state.Node:
 		return s.applyNode(e)
-	case state.KindTask:
+	case *state.Task:
 		before, _ := e.Old.(*state.Task)
 		after, _ := e.New.(*state.Task)
 		if before != nil {
@@ -108,7 +108,7 @@ func (s *nodeSet) apply(e state.Event, now time.Time) (relevant bool) {
 			s.noteFailure(before, after, now)
 		}
 		return waiting(after) && !waiting(before) || takes(before) && !takes(after)
-	case state.KindRevision:
+	case *state.Revision:
 		if r, ok := e.Old.(*state.Revision); ok && e.New == nil {
 			delete(s.demands, revisionKey{r.ServiceID, r.Number})
 		}

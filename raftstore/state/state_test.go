@@ -159,7 +159,11 @@ func TestSinceTellsWhatChanged(t *testing.T) {
 	}
 	for from, want := range [][]string{
 		{"1 n1 created", "2 n2 created", "3 n1 updated", "4 n2 deleted"},
-		{"2 n2 created", "3 n1 updated", "4 n2 deleted"}, {"3 n1 updated", "4 n2 deleted"}, {"4 n2 deleted"}, nil, {"unknown"},
+		{"2 n2 created", "3 n1 updated", "4 n2 deleted"},
+		{"3 n1 updated", "4 n2 deleted"},
+		{"4 n2 deleted"},
+		nil,
+		{"unknown"},
 	} {
 		if diff := cmp.Diff(want, describe(uint64(from))); diff != "" {
 			t.Errorf("since %d (-want +got):\n%s", from, diff)

@@ -1,0 +1,50 @@
+package ca
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"shoal/internal/pki"
+	"shoal/raftstore/state/statetest"
+)
+
+func TestIssueClient(t *testing.T) {
+	cluster, err := NewCluster(Founding{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Config{Store: statetest.New(cluster)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, csrPEM, err := pki.NewKeyAndCSR()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.IssueClient(t.Context(), ClientRequest{Name: "alice@example.org", CSR: csrPEM})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := pki.ParseCert(got.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity, err := pki.IdentityOf(cert)
+	if want := (pki.Identity{NodeID: "alice@example.org", Role: pki.RoleClient, ClusterID: cluster.ID}); err != nil || identity != want {
+		t.Errorf("identity %+v, %v, want %+v", identity, err, want)
+	}
+	if string(got.RootCert) != string(cluster.RootCert) {
+		t.Error("the root certificate is another one")
+	}
+	for name, request := range map[string]ClientRequest{
+		"Name": {Name: "", CSR: csrPEM}, "Name ": {Name: "a b", CSR: csrPEM}, "Name  ": {Name: strings.Repeat("a", 65), CSR: csrPEM},
+		"CSR": {Name: "bob"}, "CSR ": {Name: "bob", CSR: []byte("x")},
+	} {
+		if _, err := c.IssueClient(t.Context(), request); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), strings.TrimSpace(name)) {
+			t.Errorf("%+v: %v, want a refusal that names %s", request, err, name)
+		}
+	}
+}
