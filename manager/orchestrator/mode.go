@@ -46,7 +46,7 @@ func (p *planner) replicated(slots []*slot) []*slot {
 		if s == nil {
 			s = &slot{number: number}
 		}
-		p.create(s, p.svc.Revision, taskstate.Running, causeNew)
+		p.succeed(s, p.svc.Revision, causeNew)
 		present = append(present, s)
 	}
 	return bySlot(present)
@@ -86,7 +86,7 @@ func (p *planner) global(slots []*slot) []*slot {
 			if p.full() {
 				return here
 			}
-			p.create(s, p.svc.Revision, taskstate.Running, causeNew)
+			p.succeed(s, p.svc.Revision, causeNew)
 		}
 		here = append(here, s)
 	}

@@ -149,17 +149,22 @@ func (o *Orchestrator) round(ctx context.Context, t *term) error {
 			return err
 		}
 		for i, out := range outcomes {
-			o.planned.Inc()
-			for why, n := range out.made {
-				o.made.WithLabelValues(string(why)).Add(float64(n))
-			}
-			if s := out.status; s != nil {
-				o.log.Info("service update", "service", ids[i], "state", s.State, "message", s.Message)
-			}
+			o.report(ids[i], out)
 			t.settle(ids[i], out)
 		}
 	}
 	return nil
+}
+
+// report counts and logs what was done for a service.
+func (o *Orchestrator) report(service string, out outcome) {
+	o.planned.Inc()
+	for why, n := range out.made {
+		o.made.WithLabelValues(string(why)).Add(float64(n))
+	}
+	if s := out.status; s != nil {
+		o.log.Info("service update", "service", service, "state", s.State, "message", s.Message)
+	}
 }
 
 // settle notes when a service needs another look.

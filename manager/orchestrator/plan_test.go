@@ -117,8 +117,10 @@ func TestPlan(t *testing.T) {
 		want string // lines of describe
 	}{
 		"creates pending tasks in the lowest slots": {svc(2), "1 - r1 running/pending; 2 - r1 running/pending"},
-		"fills gaps": {append(append(svc(3), nodes()...), task("a", 2, "n1"), task("b", 5, "n2")),
-			"1 - r1 running/pending; 2 n1 r1 running/running; 5 n2 r1 running/running"},
+		"fills gaps": {
+			append(append(svc(3), nodes()...), task("a", 2, "n1"), task("b", 5, "n2")),
+			"1 - r1 running/pending; 2 n1 r1 running/running; 5 n2 r1 running/running",
+		},
 		"nothing to do":            {append(append(svc(1), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
 		"scale to zero removes":    {append(append(svc(0), nodes()...), task("a", 1, "n1"), task("b", 1, "n1", desired(taskstate.Shutdown), observed(taskstate.Failed))), "1 n1 r1 remove/failed; 1 n1 r1 remove/running"},
 		"deleted service":          {[]state.Object{task("a", 1, "n1"), task("b", 2, "", observed(taskstate.Pending))}, "1 n1 r1 remove/running; 2 - r1 remove/pending"},
@@ -347,5 +349,22 @@ func TestPlanStaysWithinItsBudget(t *testing.T) {
 		if task.Desired != taskstate.Remove {
 			t.Fatalf("task %s of a deleted service: desired %v", task.ID, task.Desired)
 		}
+	}
+}
+
+// A node that is drained and activated at once, or a service scaled down and
+// up, must not run two containers in one slot.
+func TestReusedSlotWaitsForWhatStillStops(t *testing.T) {
+	stopping := statetest.Desired(taskstate.Shutdown)
+	store := statetest.New(append(svc(1, statetest.Global), statetest.Node("n1"), task("a", 0, "n1", rev(2), stopping))...)
+	settle(t, store, "web")
+	if got, want := strings.Join(describe(store.View(), "web"), "; "), "0 n1 r2 ready/pending; 0 n1 r2 shutdown/running"; got != want {
+		t.Errorf("global: %s, want %s", got, want)
+	}
+	removed := statetest.Desired(taskstate.Remove)
+	store = statetest.New(append(svc(1), statetest.Node("n1"), task("a", 1, "n1", removed))...)
+	settle(t, store, "web")
+	if got, want := strings.Join(describe(store.View(), "web"), "; "), "1 - r1 ready/pending; 1 n1 r1 remove/running"; got != want {
+		t.Errorf("replicated: %s, want %s", got, want)
 	}
 }

@@ -25,7 +25,7 @@ type action struct {
 func drawActions(rt *rapid.T) []action {
 	return rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) action {
 		return action{
-			name:  rapid.SampledFrom([]string{"scale", "image", "image", "label", "end", "end", "down", "up", "drain", "pause", "activate", "faint"}).Draw(rt, "name"),
+			name:  rapid.SampledFrom([]string{"scale", "image", "image", "label", "end", "end", "down", "up", "drain", "pause", "activate", "faint", "forget", "rollback"}).Draw(rt, "name"),
 			after: time.Duration(rapid.IntRange(0, 12_000).Draw(rt, "after")) * time.Millisecond,
 			n:     rapid.IntRange(0, 7).Draw(rt, "n"),
 			spec: swarm.UpdateConfig{
@@ -61,6 +61,11 @@ func (w *world) do(service string, a action) {
 		if tasks := w.running(service); len(tasks) > 0 {
 			w.end(tasks[a.n%len(tasks)], taskstate.Failed)
 		}
+	case "rollback":
+		w.rollBack(service)
+	case "forget": // the node is removed from the cluster
+		w.unsure[node] = true
+		w.store.Apply(state.Delete(state.KindNode, node))
 	case "faint": // the worker hangs, and nobody has noticed
 		w.faint[node] = true
 	case "down":
@@ -77,8 +82,27 @@ func (w *world) do(service string, a action) {
 	}
 }
 
+// rollBack does what the API does when a user asks for it.
+func (w *world) rollBack(service string) {
+	s := w.store.View().Service(service)
+	if s.PreviousSpec == nil {
+		return
+	}
+	previous := *s.PreviousSpec
+	w.update(func(v *state.View) []state.Change {
+		changes := respec(v, service, func(spec *swarm.ServiceSpec) { *spec = previous })
+		now := time.Now()
+		s := changes[0].Object().(*state.Service)
+		s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateRollbackStarted, StartedAt: &now, Message: "manually requested rollback"}
+		return changes
+	})
+}
+
 func (w *world) revive(node string) {
 	delete(w.faint, node)
+	if w.store.View().Node(node) == nil {
+		w.store.Put(statetest.Node(node))
+	}
 	w.node(node, func(n *state.Node) { n.Status.State = swarm.NodeStateReady })
 }
 

@@ -85,12 +85,14 @@ func (p *planner) move(s *slot, t *state.Task) {
 	if s.closed || !restart.Wanted(p.svc.Spec.TaskTemplate.RestartPolicy, t) {
 		return
 	}
-	next := p.create(s, p.successorRevision(t), taskstate.Ready, causeRestart)
-	if next.Revision == t.Revision {
-		next.Restarts, next.StartAfter = t.Restarts, t.StartAfter
+	next := p.succeed(s, p.successorRevision(t), causeRestart)
+	if next.Revision != t.Revision {
+		return
 	}
-	if p.mayStart(s, next) {
-		next.Desired = taskstate.Running
+	next.Restarts = t.Restarts
+	if p.now.Before(t.StartAfter) { // t was waiting for its restart delay
+		next.StartAfter, next.Desired = t.StartAfter, taskstate.Ready
+		p.wake(t.StartAfter)
 	}
 }
 
@@ -117,10 +119,16 @@ func (p *planner) renew(s *slot) {
 	for _, t := range slices.Clone(s.tasks) {
 		p.desire(s, t, taskstate.Shutdown)
 	}
-	next := p.create(s, p.svc.Revision, taskstate.Ready, causeUpdate)
+	p.succeed(s, p.svc.Revision, causeUpdate)
+}
+
+// succeed makes a task that starts once those before it have stopped.
+func (p *planner) succeed(s *slot, revision uint64, why cause) *state.Task {
+	next := p.create(s, revision, taskstate.Ready, why)
 	if p.mayStart(s, next) {
 		next.Desired = taskstate.Running
 	}
+	return next
 }
 
 // mayStart reports whether t, which is prepared but held back, may run: its

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -21,23 +22,26 @@ import (
 // in-memory store, with a simple scheduler and simple workers. It runs inside
 // a synctest bubble.
 type world struct {
-	store *statetest.Store
-	seen  uint64
-	tick  time.Duration   // how often schedulers and workers take a step
-	faint map[string]bool // nodes whose workers do nothing
-	err   error           // the first rule that was broken
+	store  *statetest.Store
+	seen   uint64
+	tick   time.Duration   // how often schedulers and workers take a step
+	faint  map[string]bool // nodes whose workers do nothing
+	unsure map[string]bool // nodes whose tasks may not have stopped when asked
+	surged bool            // a start-first update was allowed
+	stops  map[string]int  // by task: steps since it was asked to stop
+	err    error           // the first rule that was broken
 }
 
 // newWorld starts a cluster and its first term.
 func newWorld(objs ...state.Object) (w *world, stop func() error) {
-	w = &world{store: statetest.New(objs...), faint: map[string]bool{}, tick: 100 * time.Millisecond}
+	w = &world{store: statetest.New(objs...), faint: map[string]bool{}, unsure: map[string]bool{}, stops: map[string]int{}, tick: 100 * time.Millisecond}
 	return w, w.lead()
 }
 
 // lead runs the loops of a term; stop ends it and returns what they, or a rule
 // of the world, failed with.
 func (w *world) lead() (stop func() error) {
-	o, err := orchestrator.New(orchestrator.Config{Store: w.store})
+	o, err := orchestrator.New(orchestrator.Config{Store: w.store, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		panic(err)
 	}
@@ -103,7 +107,7 @@ func (w *world) moves(v *state.View) (changes []state.Change) {
 			if t.Desired > taskstate.Running || !w.schedule(v, &c, load) {
 				continue
 			}
-		} else if n := v.Node(t.NodeID); n == nil || w.faint[n.ID] || !work(v, &c) {
+		} else if n := v.Node(t.NodeID); n == nil || w.faint[n.ID] || w.slow(t) || !work(v, &c) {
 			continue
 		}
 		c.Status.At = time.Now()
@@ -126,6 +130,15 @@ func (w *world) schedule(v *state.View, t *state.Task, load map[string]int) bool
 	load[best]++
 	t.NodeID, t.Status.State = best, taskstate.Assigned
 	return true
+}
+
+// slow lets a running task take some steps to stop.
+func (w *world) slow(t *state.Task) bool {
+	if t.Status.State != taskstate.Running || t.Desired <= taskstate.Running {
+		return false
+	}
+	w.stops[t.ID]++
+	return w.stops[t.ID] < 8
 }
 
 // work is one step of a worker with a task; the image says how the task fares.
@@ -177,14 +190,20 @@ func (w *world) checkService(v *state.View, s *state.Service) {
 		slot int
 		node string
 	}
-	slots, running := map[key]int{}, 0
+	slots, alive, running := map[key]int{}, map[key]int{}, 0
+	for n := range w.faint {
+		w.unsure[n] = true
+	}
 	for t := range v.TasksOfService(s.ID) {
-		if t.Desired > taskstate.Running {
-			continue
-		}
 		k := key{slot: t.Slot}
 		if t.Slot == 0 {
 			k.node = t.NodeID
+		}
+		if t.Status.State == taskstate.Running && t.Desired < taskstate.Remove && !w.unsure[t.NodeID] && v.Node(t.NodeID) != nil {
+			alive[k]++
+		}
+		if t.Desired > taskstate.Running {
+			continue
 		}
 		slots[k]++
 		if t.Status.State == taskstate.Running {
@@ -194,7 +213,12 @@ func (w *world) checkService(v *state.View, s *state.Service) {
 	want, most := desired(v, s), 1
 	for _, config := range []*swarm.UpdateConfig{s.Spec.UpdateConfig, s.Spec.RollbackConfig} {
 		if config != nil && config.Order == swarm.UpdateOrderStartFirst {
-			most = 2
+			most, w.surged = 2, true
+		}
+	}
+	for k, n := range alive {
+		if n > 1 && !w.surged {
+			w.broken("service %s slot %v: %d containers at once: %s", s.ID, k, n, w.dump(s.ID))
 		}
 	}
 	for k, n := range slots {
@@ -256,6 +280,9 @@ func respec(v *state.View, id string, change func(*swarm.ServiceSpec)) []state.C
 
 func (w *world) node(id string, change func(*state.Node)) {
 	w.update(func(v *state.View) []state.Change {
+		if v.Node(id) == nil {
+			return nil
+		}
 		n := *v.Node(id)
 		change(&n)
 		return []state.Change{state.Put(&n)}
