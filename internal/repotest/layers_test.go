@@ -142,7 +142,7 @@ func homes() map[string][]string {
 		"github.com/hashicorp/raft-boltdb":    {"raftstore"},
 		"github.com/hashicorp/go-hclog":       {"raftstore", "gossip"},
 		"go.etcd.io/bbolt":                    {"raftstore"},
-		"github.com/hashicorp/go-memdb":       {"raftstore/state"},
+		"github.com/google/btree":             {"raftstore/state"},
 		"github.com/hashicorp/memberlist":     {"gossip"},
 		"github.com/docker/docker/client":     {"worker/engine", "cli"},
 		"github.com/docker/docker/pkg":        {"worker/engine", "cli", "manager/api"},

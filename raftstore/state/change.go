@@ -137,7 +137,7 @@ func Stamp(v *View, changes []Change, index uint64, now time.Time) []Change {
 		m := o.meta()
 		m.Version.Index = index
 		m.UpdatedAt = now
-		if old := v.get(c.kind, c.key); old != nil {
+		if old := v.tables.of(c.kind).lookup(c.key); old != nil {
 			m.CreatedAt = old.meta().CreatedAt
 		} else {
 			m.CreatedAt = now

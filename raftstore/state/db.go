@@ -3,8 +3,6 @@ package state
 import (
 	"fmt"
 	"sync"
-
-	"github.com/hashicorp/go-memdb"
 )
 
 // DB is one replica of the state. One goroutine applies entries or restores
@@ -17,12 +15,8 @@ type DB struct {
 
 // New returns the empty state, at index 0.
 func New() (*DB, error) {
-	mem, err := memdb.NewMemDB(schema())
-	if err != nil {
-		return nil, fmt.Errorf("state schema: %w", err)
-	}
 	log := &changelog{}
-	return &DB{log: log, view: newView(mem, 0, log)}, nil
+	return &DB{log: log, view: newView(newTables(), 0, log)}, nil
 }
 
 // View returns the state as it is now. It never changes.
@@ -52,27 +46,25 @@ func (d *DB) Apply(e Entry) error {
 }
 
 // replace puts a restored state in place of the current one.
-func (d *DB) replace(mem *memdb.MemDB, index uint64) {
+func (d *DB) replace(t tables, index uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.log = &changelog{start: index}
-	d.view = newView(mem, index, d.log)
+	d.view = newView(t, index, d.log)
 }
 
-// apply returns the view after some updates, and what they changed. memdb's
-// snapshots are independent databases that share what they have in common, so
-// v itself stays as it is.
+// apply returns the view after some updates, and what they changed. v itself
+// stays as it is: trees that are written to are clones, which share with it
+// what they have in common.
 func (v *View) apply(first uint64, updates [][]Change) (*View, []Event, error) {
-	mem := v.mem.Snapshot()
-	txn := mem.Txn(true)
+	next, err := v.open(updates)
+	if err != nil {
+		return nil, nil, err
+	}
 	var events []Event
 	for i, changes := range updates {
 		for _, c := range changes {
-			event, err := applyChange(txn, c)
-			if err != nil {
-				txn.Abort()
-				return nil, nil, err
-			}
+			event := next.of(c.kind).apply(c)
 			if event.Old == nil && event.New == nil {
 				continue
 			}
@@ -80,30 +72,26 @@ func (v *View) apply(first uint64, updates [][]Change) (*View, []Event, error) {
 			events = append(events, event)
 		}
 	}
-	txn.Commit()
-	return newView(mem, first+uint64(len(updates))-1, nil), events, nil
+	return newView(next, first+uint64(len(updates))-1, nil), events, nil
 }
 
-func applyChange(txn *memdb.Txn, c Change) (Event, error) {
-	raw, err := txn.First(string(c.kind), byID, c.key)
-	if err != nil {
-		return Event{}, fmt.Errorf("look up %s %s: %w", c.kind, c.key, err)
+// open returns the tables of v, those that updates write to as clones.
+func (v *View) open(updates [][]Change) (tables, error) {
+	next := v.tables
+	opened := map[Kind]bool{}
+	for _, changes := range updates {
+		for _, c := range changes {
+			if opened[c.kind] {
+				continue
+			}
+			if next.of(c.kind) == nil {
+				return tables{}, fmt.Errorf("change %s %s: there is no such kind", c.kind, c.key)
+			}
+			next.open(c.kind)
+			opened[c.kind] = true
+		}
 	}
-	var event Event
-	if raw != nil {
-		event.Old = raw.(Object)
-	}
-	switch {
-	case c.put != nil:
-		event.New = c.put
-		err = txn.Insert(string(c.kind), c.put)
-	case event.Old != nil:
-		err = txn.Delete(string(c.kind), event.Old)
-	}
-	if err != nil {
-		return Event{}, fmt.Errorf("change %s %s: %w", c.kind, c.key, err)
-	}
-	return event, nil
+	return next, nil
 }
 
 // Draft is a state that runs ahead of a view: the leader plans on it while its
@@ -111,7 +99,9 @@ func applyChange(txn *memdb.Txn, c Change) (Event, error) {
 type Draft struct{ view *View }
 
 // NewDraft starts a draft at v.
-func NewDraft(v *View) *Draft { return &Draft{view: v.detached()} }
+func NewDraft(v *View) *Draft {
+	return &Draft{view: newView(v.tables, v.index, nil)}
+}
 
 // View returns the state with all that was added. Since knows nothing of it.
 func (d *Draft) View() *View { return d.view }

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-
-	"github.com/hashicorp/go-memdb"
 )
 
 // SnapshotVersion is the format of the snapshots that this code writes.
@@ -40,7 +38,7 @@ func kinds() []Kind {
 // Objects yields every object of the view, by kind and key.
 func (v *View) objects(yield func(Object) error) error {
 	for _, k := range kinds() {
-		for o := range scan[Object](v, k, byID, "") {
+		for o := range v.tables.of(k).all {
 			if err := yield(o); err != nil {
 				return err
 			}
@@ -88,41 +86,35 @@ func (v *View) Hash() (string, error) {
 // Restore replaces the state by a snapshot. A snapshot that is damaged, cut
 // short or of a later format is refused and the state stays as it is.
 func (d *DB) Restore(r io.Reader) error {
-	mem, index, err := readSnapshot(r)
+	restored, index, err := readSnapshot(r)
 	if err != nil {
 		return fmt.Errorf("read snapshot: %w", err)
 	}
-	d.replace(mem, index)
+	d.replace(restored, index)
 	return nil
 }
 
-func readSnapshot(r io.Reader) (*memdb.MemDB, uint64, error) {
+func readSnapshot(r io.Reader) (tables, uint64, error) {
 	lines := lineReader{r: bufio.NewReaderSize(r, 1<<16), sum: sha256.New()}
 	first, err := lines.next()
 	if err != nil {
-		return nil, 0, err
+		return tables{}, 0, err
 	}
 	var head snapshotHeader
 	if err := json.Unmarshal(first, &head); err != nil {
-		return nil, 0, fmt.Errorf("header: %w", err)
+		return tables{}, 0, fmt.Errorf("header: %w", err)
 	}
 	if head.Format != snapshotFormat || head.Version != SnapshotVersion {
-		return nil, 0, fmt.Errorf("format %q version %d is not known, this version of shoal knows %d: upgrade this manager", head.Format, head.Version, SnapshotVersion)
+		return tables{}, 0, fmt.Errorf("format %q version %d is not known, this version of shoal knows %d: upgrade this manager", head.Format, head.Version, SnapshotVersion)
 	}
-	mem, err := memdb.NewMemDB(schema())
-	if err != nil {
-		return nil, 0, err
+	restored := newTables()
+	if err := readObjects(&lines, &restored); err != nil {
+		return tables{}, 0, err
 	}
-	txn := mem.Txn(true)
-	if err := readObjects(&lines, txn); err != nil {
-		txn.Abort()
-		return nil, 0, err
-	}
-	txn.Commit()
-	return mem, head.Index, nil
+	return restored, head.Index, nil
 }
 
-func readObjects(lines *lineReader, txn *memdb.Txn) error {
+func readObjects(lines *lineReader, into *tables) error {
 	for count := 0; ; count++ {
 		line, err := lines.next()
 		if err != nil {
@@ -145,9 +137,7 @@ func readObjects(lines *lineReader, txn *memdb.Txn) error {
 		if c.put == nil {
 			return fmt.Errorf("object %d: a snapshot has no deletions", count+1)
 		}
-		if err := txn.Insert(string(c.kind), c.put); err != nil {
-			return fmt.Errorf("object %d: %w", count+1, err)
-		}
+		into.of(c.kind).apply(c)
 	}
 }
 

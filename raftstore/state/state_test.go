@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -410,5 +411,42 @@ func TestObjectsReadBackAsWritten(t *testing.T) {
 		if diff := cmp.Diff(o, back.Object()); diff != "" {
 			t.Errorf("%s (-written +read):\n%s", o.Kind(), diff)
 		}
+	}
+}
+
+// Entries are applied, drafts made from the same views, and all of it read, at
+// once: run with -race.
+func TestViewsMayBeUsedConcurrently(t *testing.T) {
+	db := newDB(t)
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for i := range 3 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				v := db.View()
+				draft := state.NewDraft(v)
+				if err := draft.Add([]state.Change{state.Put(statetest.Node(fmt.Sprintf("draft%d", i)))}); err != nil {
+					t.Error(err)
+				}
+				if got, want := len(ids(draft.View().Nodes())), len(ids(v.Nodes()))+1; got != want {
+					t.Errorf("draft has %d nodes, want %d", got, want)
+				}
+			}
+		})
+	}
+	for i := range 300 {
+		if err := db.Apply(entry(db, time.Now(), []state.Change{state.Put(statetest.Node(fmt.Sprint(i)))})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	wg.Wait()
+	if got := len(ids(db.View().Nodes())); got != 300 {
+		t.Errorf("%d nodes", got)
 	}
 }

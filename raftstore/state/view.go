@@ -3,62 +3,23 @@ package state
 import (
 	"iter"
 	"strings"
-
-	"github.com/hashicorp/go-memdb"
 )
 
 // View is the state at one index. It is immutable and safe for concurrent use;
 // the objects it returns must not be changed.
 type View struct {
-	mem   *memdb.MemDB
-	txn   *memdb.Txn // read only
-	index uint64
-	log   *changelog // nil in drafts
+	tables tables
+	index  uint64
+	log    *changelog // nil in drafts
 }
 
-func newView(mem *memdb.MemDB, index uint64, log *changelog) *View {
-	return &View{mem: mem, txn: mem.Txn(false), index: index, log: log}
+func newView(t tables, index uint64, log *changelog) *View {
+	return &View{tables: t, index: index, log: log}
 }
-
-func (v *View) detached() *View { return newView(v.mem, v.index, nil) }
 
 // Index is the number of the last update that the view contains; 0 is the
 // empty state.
 func (v *View) Index() uint64 { return v.index }
-
-func (v *View) get(k Kind, key string) Object {
-	raw, err := v.txn.First(string(k), byID, key)
-	if err != nil {
-		panic("state: " + err.Error()) // the schema is constant
-	}
-	if raw == nil {
-		return nil
-	}
-	return raw.(Object)
-}
-
-func get[T Object](v *View, k Kind, key string) (found T) {
-	if o := v.get(k, key); o != nil {
-		found = o.(T)
-	}
-	return found
-}
-
-// scan yields the objects whose key in the named index begins with prefix, in
-// the order of that index.
-func scan[T Object](v *View, k Kind, index, prefix string) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		it, err := v.txn.Get(string(k), index+"_prefix", prefix)
-		if err != nil {
-			panic("state: " + err.Error())
-		}
-		for raw := it.Next(); raw != nil; raw = it.Next() {
-			if !yield(raw.(T)) {
-				return
-			}
-		}
-	}
-}
 
 func first[T any](seq iter.Seq[T]) (found T) {
 	for o := range seq {
@@ -68,26 +29,26 @@ func first[T any](seq iter.Seq[T]) (found T) {
 }
 
 // Cluster returns the cluster object, nil before it is initialised.
-func (v *View) Cluster() *Cluster { return get[*Cluster](v, KindCluster, "cluster") }
+func (v *View) Cluster() *Cluster { return v.tables.clusters.get("cluster") }
 
 // Node returns the node with this id, or nil.
-func (v *View) Node(id string) *Node { return get[*Node](v, KindNode, id) }
+func (v *View) Node(id string) *Node { return v.tables.nodes.get(id) }
 
 // Nodes yields all nodes by id.
 func (v *View) Nodes() iter.Seq[*Node] { return v.NodesByPrefix("") }
 
 // NodesByPrefix yields the nodes whose id begins with prefix.
 func (v *View) NodesByPrefix(prefix string) iter.Seq[*Node] {
-	return scan[*Node](v, KindNode, byID, prefix)
+	return v.tables.nodes.prefix(prefix)
 }
 
 // Service returns the service with this id, or nil.
-func (v *View) Service(id string) *Service { return get[*Service](v, KindService, id) }
+func (v *View) Service(id string) *Service { return v.tables.services.get(id) }
 
 // ServiceByName returns the service with this name, upper and lower case
 // being the same, or nil.
 func (v *View) ServiceByName(name string) *Service {
-	return first(scan[*Service](v, KindService, byName, group(strings.ToLower(name))))
+	return first(v.tables.services.indexes[byName].equal(strings.ToLower(name)))
 }
 
 // Services yields all services by id.
@@ -95,109 +56,115 @@ func (v *View) Services() iter.Seq[*Service] { return v.ServicesByPrefix("") }
 
 // ServicesByPrefix yields the services whose id begins with prefix.
 func (v *View) ServicesByPrefix(prefix string) iter.Seq[*Service] {
-	return scan[*Service](v, KindService, byID, prefix)
+	return v.tables.services.prefix(prefix)
 }
 
 // Revision returns revision n of a service, or nil.
 func (v *View) Revision(serviceID string, n uint64) *Revision {
-	return get[*Revision](v, KindRevision, RevisionKey(serviceID, n))
+	return v.tables.revisions.get(RevisionKey(serviceID, n))
 }
 
 // Revisions yields the stored revisions of a service, oldest first.
 func (v *View) Revisions(serviceID string) iter.Seq[*Revision] {
-	return scan[*Revision](v, KindRevision, byID, serviceID+"/")
+	return v.tables.revisions.prefix(serviceID + "/")
 }
 
 // AllRevisions yields the revisions of all services.
 func (v *View) AllRevisions() iter.Seq[*Revision] {
-	return scan[*Revision](v, KindRevision, byID, "")
+	return v.tables.revisions.prefix("")
 }
 
 // Task returns the task with this id, or nil.
-func (v *View) Task(id string) *Task { return get[*Task](v, KindTask, id) }
+func (v *View) Task(id string) *Task { return v.tables.tasks.get(id) }
 
 // Tasks yields all tasks by id.
 func (v *View) Tasks() iter.Seq[*Task] { return v.TasksByPrefix("") }
 
 // TasksByPrefix yields the tasks whose id begins with prefix.
 func (v *View) TasksByPrefix(prefix string) iter.Seq[*Task] {
-	return scan[*Task](v, KindTask, byID, prefix)
+	return v.tables.tasks.prefix(prefix)
 }
 
 // TasksOfService yields the tasks of a service by slot, then id.
 func (v *View) TasksOfService(serviceID string) iter.Seq[*Task] {
-	return scan[*Task](v, KindTask, byService, group(serviceID))
+	return v.tables.tasks.indexes[byService].equal(serviceID)
 }
 
 // TasksOfSlot yields the tasks of one slot of a service by id.
 func (v *View) TasksOfSlot(serviceID string, slot int) iter.Seq[*Task] {
-	return scan[*Task](v, KindTask, byService, group(serviceID, slotKey(slot)))
+	return func(yield func(*Task) bool) {
+		for t := range v.tables.tasks.indexes[byService].from(serviceID, &Task{Slot: slot}) {
+			if t.Slot != slot || !yield(t) {
+				return
+			}
+		}
+	}
 }
 
 // TasksOfNode yields the tasks that have been given to a node by id.
 func (v *View) TasksOfNode(nodeID string) iter.Seq[*Task] {
-	return scan[*Task](v, KindTask, byNode, group(nodeID))
+	return v.tables.tasks.indexes[byNode].equal(nodeID)
 }
 
 // TasksNew yields the tasks whose status is New: the allocator's work.
 func (v *View) TasksNew() iter.Seq[*Task] {
-	return scan[*Task](v, KindTask, byStage, group(stageNew))
+	return v.tables.tasks.indexes[byStage].equal(stageNew)
 }
 
 // TasksPending yields the tasks whose status is Pending: the scheduler's work.
 func (v *View) TasksPending() iter.Seq[*Task] {
-	return scan[*Task](v, KindTask, byStage, group(stagePending))
+	return v.tables.tasks.indexes[byStage].equal(stagePending)
 }
 
 // Network returns the network with this id, or nil.
-func (v *View) Network(id string) *Network { return get[*Network](v, KindNetwork, id) }
+func (v *View) Network(id string) *Network { return v.tables.networks.get(id) }
 
 // NetworkByName returns the network with this name, or nil.
 func (v *View) NetworkByName(name string) *Network {
-	return first(scan[*Network](v, KindNetwork, byName, group(name)))
+	return first(v.tables.networks.indexes[byName].equal(name))
 }
 
 // NetworksByPrefix yields the networks whose id begins with prefix.
 func (v *View) NetworksByPrefix(prefix string) iter.Seq[*Network] {
-	return scan[*Network](v, KindNetwork, byID, prefix)
+	return v.tables.networks.prefix(prefix)
 }
 
 // Secret returns the secret with this id, or nil.
-func (v *View) Secret(id string) *Secret { return get[*Secret](v, KindSecret, id) }
+func (v *View) Secret(id string) *Secret { return v.tables.secrets.get(id) }
 
 // SecretByName returns the secret with this name, or nil.
 func (v *View) SecretByName(name string) *Secret {
-	return first(scan[*Secret](v, KindSecret, byName, group(name)))
+	return first(v.tables.secrets.indexes[byName].equal(name))
 }
 
 // SecretsByPrefix yields the secrets whose id begins with prefix.
 func (v *View) SecretsByPrefix(prefix string) iter.Seq[*Secret] {
-	return scan[*Secret](v, KindSecret, byID, prefix)
+	return v.tables.secrets.prefix(prefix)
 }
 
 // Config returns the config with this id, or nil.
-func (v *View) Config(id string) *Config { return get[*Config](v, KindConfig, id) }
+func (v *View) Config(id string) *Config { return v.tables.configs.get(id) }
 
 // ConfigByName returns the config with this name, or nil.
 func (v *View) ConfigByName(name string) *Config {
-	return first(scan[*Config](v, KindConfig, byName, group(name)))
+	return first(v.tables.configs.indexes[byName].equal(name))
 }
 
 // ConfigsByPrefix yields the configs whose id begins with prefix.
 func (v *View) ConfigsByPrefix(prefix string) iter.Seq[*Config] {
-	return scan[*Config](v, KindConfig, byID, prefix)
+	return v.tables.configs.prefix(prefix)
 }
 
 // Volume returns the volume with this name, or nil.
-func (v *View) Volume(name string) *Volume { return get[*Volume](v, KindVolume, name) }
+func (v *View) Volume(name string) *Volume { return v.tables.volumes.get(name) }
 
 // Volumes yields all volumes by name.
-func (v *View) Volumes() iter.Seq[*Volume] { return scan[*Volume](v, KindVolume, byID, "") }
+func (v *View) Volumes() iter.Seq[*Volume] { return v.tables.volumes.prefix("") }
 
 // Request returns the outcome of the request with this id, or nil.
-func (v *View) Request(id string) *Request { return get[*Request](v, KindRequest, id) }
+func (v *View) Request(id string) *Request { return v.tables.requests.get(id) }
 
 // RequestsByAge yields the remembered requests, oldest first.
 func (v *View) RequestsByAge() iter.Seq[*Request] {
-	return scan[*Request](v, KindRequest, byAge, "")
+	return v.tables.requests.indexes[byAge].equal("")
 }
