@@ -68,7 +68,7 @@ func (m *model) step(t *rapid.T) {
 			m.c.leader().TransferLeadership(t.Context())
 		}
 	case "wait":
-		time.Sleep(time.Duration(rapid.IntRange(1, 3000).Draw(t, "ms")) * time.Millisecond)
+		time.Sleep(time.Duration(rapid.IntRange(1, 3000).Draw(t, "ms")) * time.Millisecond) // virtual: in a bubble
 	}
 }
 

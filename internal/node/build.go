@@ -89,7 +89,9 @@ func (m *member) allow(peer pki.Identity, protocol string) error {
 	case (protocol == protocolHTTP || protocol == "") && peer.Role == pki.RoleWorker:
 		return deny("the API over TCP is for clients and managers")
 	}
-	if mgr := m.manager(); mgr != nil && peer.Role != pki.RoleClient {
+	// RPCs look themselves, so that a node which was removed is told: it cannot
+	// read that from a handshake that fails.
+	if mgr := m.manager(); mgr != nil && protocol != protocolRPC && peer.Role != pki.RoleClient {
 		return mgr.Member(peer.NodeID)
 	}
 	return nil

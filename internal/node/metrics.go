@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	dto "github.com/prometheus/client_model/go"
 )
 
 func newRegistry(version string) *prometheus.Registry {
@@ -22,15 +21,16 @@ func newRegistry(version string) *prometheus.Registry {
 	return registry
 }
 
-// Gather collects the process' metrics and those of the roles that run now.
-func (n *Node) Gather() ([]*dto.MetricFamily, error) {
+// gatherers are where the process' metrics come from, and those of the roles
+// that run now.
+func (n *Node) gatherers() prometheus.Gatherers {
 	gatherers := prometheus.Gatherers{n.registry}
 	if m, _ := n.current(); m != nil {
 		m.mu.Lock()
+		defer m.mu.Unlock()
 		gatherers = append(gatherers, m.metrics...)
-		m.mu.Unlock()
 	}
-	return gatherers.Gather()
+	return gatherers
 }
 
 // serveMetrics answers /metrics, /healthz and /readyz on the metrics address,
@@ -52,7 +52,9 @@ func (n *Node) serveMetrics(ctx context.Context) error {
 }
 
 func (n *Node) metricsHandler() http.Handler {
-	return promhttp.HandlerFor(n, promhttp.HandlerOpts{})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		promhttp.HandlerFor(n.gatherers(), promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	})
 }
 
 // healthz says that the process answers, whatever the cluster does.
