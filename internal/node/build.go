@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -32,42 +31,45 @@ func (m *member) build(listener net.Listener) error {
 	m.metrics = prometheus.Gatherers{registry}
 	m.mu.Unlock()
 	m.doors = newDoors(listener, pki.ServerTLS(pki.Server{
-		Credential: m.credential,
+		Credential: m.credential.Load(),
 		Protocols:  []string{protocolRaft, protocolRPC, protocolJoin, protocolHTTP},
 		Anonymous:  []string{protocolJoin},
 		Allow:      m.allow,
 	}), m.log)
 	var err error
-	m.renewer, err = pki.NewRenewer(pki.RenewerConfig{Credential: m.credential, Managers: m.managers, Log: m.log, Registerer: registry})
+	m.renewer, err = pki.NewRenewer(pki.RenewerConfig{Credential: m.credential.Load(), Managers: m.managers, Log: m.log, Registerer: registry})
 	if err != nil {
 		return err
 	}
 	if m.worker, err = m.newWorker(registry); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
-	keys, err := m.record.openGossipKeys(m.key)
+	keys, err := m.record.Load().openGossipKeys(m.key)
 	if err != nil {
 		return err
 	}
-	listen, _, _ := net.SplitHostPort(m.record.Listen)
-	advertise, _, _ := net.SplitHostPort(m.record.Advertise)
-	m.gossip, err = gossip.New(gossip.Config{
-		NodeID: m.record.NodeID, Label: m.record.ClusterID, Keys: keys,
+	listen, _, _ := net.SplitHostPort(m.record.Load().Listen)
+	advertise, _, _ := net.SplitHostPort(m.record.Load().Advertise)
+	g, err := gossip.New(gossip.Config{
+		NodeID: m.record.Load().NodeID, Label: m.record.Load().ClusterID, Keys: keys,
 		BindAddr: listen, BindPort: m.cfg.GossipPort, AdvertiseAddr: advertise, AdvertisePort: m.cfg.GossipPort,
 		Meta: []byte(m.cfg.Version), Log: m.log, Registerer: registry,
 	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gossip = g
 	return err
 }
 
 func (m *member) newWorker(registry prometheus.Registerer) (*worker.Worker, error) {
 	return worker.New(worker.Config{
-		Dir: m.cfg.workerDir(), Key: m.key, NodeID: m.record.NodeID, ClusterID: m.record.ClusterID,
+		Dir: m.cfg.workerDir(), Key: m.key, NodeID: m.record.Load().NodeID, ClusterID: m.record.Load().ClusterID,
 		EngineHost: m.cfg.Engine, Engine: m.cfg.WorkerEngine, Log: m.log, Registerer: registry,
 		Session: session.Config{
-			Boot: id.New(), Addr: m.record.Advertise,
+			Boot: id.New(), Addr: m.record.Load().Advertise,
 			Managers: func() []assignment.Manager { return toAssignment(m.managers()) },
 			TLS: func() (*tls.Config, error) {
-				return pki.ClientTLS(pki.Client{Credential: m.credential, Protocols: []string{protocolRPC}, Roles: []pki.Role{pki.RoleManager}}), nil
+				return pki.ClientTLS(pki.Client{Credential: m.credential.Load(), Protocols: []string{protocolRPC}, Roles: []pki.Role{pki.RoleManager}}), nil
 			},
 			OnManagers:   m.onManagers,
 			OnGossipKeys: m.onGossipKeys,
@@ -100,7 +102,7 @@ func (m *member) allow(peer pki.Identity, protocol string) error {
 // dial connects to a manager's cluster listener.
 func (m *member) dial(ctx context.Context, addr, protocol string) (net.Conn, error) {
 	dialer := tls.Dialer{Config: pki.ClientTLS(pki.Client{
-		Credential: m.credential, Protocols: []string{protocol}, Roles: []pki.Role{pki.RoleManager},
+		Credential: m.credential.Load(), Protocols: []string{protocol}, Roles: []pki.Role{pki.RoleManager},
 	})}
 	return dialer.DialContext(ctx, "tcp", addr)
 }
@@ -163,7 +165,7 @@ func (m *member) managerOnly(h func(http.ResponseWriter, *http.Request, handlers
 func (m *member) gossipSeeds() (seeds []string) {
 	for _, peer := range m.managers() {
 		host, _, err := net.SplitHostPort(peer.Addr)
-		if err == nil && peer.NodeID != m.record.NodeID {
+		if err == nil && peer.NodeID != m.record.Load().NodeID {
 			seeds = append(seeds, net.JoinHostPort(host, strconv.Itoa(m.cfg.GossipPort)))
 		}
 	}
@@ -205,10 +207,9 @@ func (m *member) onRefused(err error) {
 // remember changes the record, and the file if the node is in the cluster.
 func (m *member) remember(change func(*record)) {
 	m.mu.Lock()
-	next := *m.record
-	next.Managers = slices.Clone(m.record.Managers)
+	next := *m.record.Load()
 	change(&next)
-	m.record = &next
+	m.record.Store(&next)
 	m.mu.Unlock()
 	if !m.isReady() {
 		return // an init or join that has yet to succeed writes it then
@@ -221,7 +222,7 @@ func (m *member) remember(change func(*record)) {
 func (m *member) saveRecord() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.record.save(m.cfg.record())
+	return m.record.Load().save(m.cfg.record())
 }
 
 func toAssignment(list []pki.Manager) []assignment.Manager {

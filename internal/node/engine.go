@@ -99,7 +99,7 @@ func (n *Node) shoalVersion(w http.ResponseWriter, r *http.Request) {
 		"State": string(n.state()), "Engine": n.cfg.Engine,
 	}
 	if m, _ := n.current(); m != nil {
-		answer["NodeID"], answer["ClusterID"], answer["Role"] = m.record.NodeID, m.record.ClusterID, string(m.role())
+		answer["NodeID"], answer["ClusterID"], answer["Role"] = m.record.Load().NodeID, m.record.Load().ClusterID, string(m.role())
 	}
 	writeJSON(w, answer)
 }
@@ -135,8 +135,8 @@ func (n *Node) swarmInfo() swarm.Info {
 	if m == nil {
 		return info
 	}
-	info.NodeID = m.record.NodeID
-	info.NodeAddr, _, _ = net.SplitHostPort(m.record.Advertise)
+	info.NodeID = m.record.Load().NodeID
+	info.NodeAddr, _, _ = net.SplitHostPort(m.record.Load().Advertise)
 	for _, peer := range m.managers() {
 		info.RemoteManagers = append(info.RemoteManagers, swarm.Peer{NodeID: peer.NodeID, Addr: peer.Addr})
 	}

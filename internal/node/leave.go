@@ -43,6 +43,7 @@ func (n *Node) leave(ctx context.Context, force bool) error {
 		return m.managerLeaveText()
 	}
 	m.stepDown(ctx)
+	m.sayGoodbye()
 	n.stop(m)
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
@@ -87,5 +88,14 @@ func (m *member) stepDown(ctx context.Context) {
 	defer cancel()
 	if err := mgr.Resign(ctx); err != nil {
 		m.log.Warn("the other managers could not be told that this one leaves: remove it there with `shoal node rm --force`", "error", err)
+	}
+}
+
+// sayGoodbye makes gossip tell the others that the node has gone for good.
+func (m *member) sayGoodbye() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gossip != nil {
+		m.gossip.Leave()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -25,7 +26,8 @@ type member struct {
 	node       *Node
 	cfg        Config
 	log        *slog.Logger
-	credential *pki.Credential
+	credential atomic.Pointer[pki.Credential] // nil before the first run
+	record     atomic.Pointer[record]
 	founding   *manager.Founding // of the cluster that this node starts; nil: it exists
 
 	left  context.Context // ends when the node is to leave
@@ -33,8 +35,7 @@ type member struct {
 	done  chan struct{} // closed when nothing of the member runs any more
 	ready chan struct{} // closed when the node has first been let in
 
-	mu       sync.Mutex
-	record   *record
+	mu       sync.Mutex       // also of changes to record
 	inCharge *manager.Manager // nil unless this node is a manager now
 	session  bool             // a manager serves this node
 	key      []byte
@@ -49,9 +50,10 @@ type member struct {
 
 func newMember(n *Node, r *record, founding *manager.Founding) *member {
 	m := &member{
-		node: n, cfg: n.cfg, record: r, founding: founding, log: n.log,
+		node: n, cfg: n.cfg, founding: founding, log: n.log,
 		done: make(chan struct{}), ready: make(chan struct{}),
 	}
+	m.record.Store(r)
 	m.left, m.leave = context.WithCancel(context.Background())
 	return m
 }
@@ -74,17 +76,15 @@ func (m *member) manager() *manager.Manager {
 
 // managers is the newest list of managers, this node included if it is one.
 func (m *member) managers() []pki.Manager {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Clone(m.record.Managers)
+	return slices.Clone(m.record.Load().Managers)
 }
 
 // role is what the certificate of this node says it is.
 func (m *member) role() pki.Role {
-	if m.credential == nil {
-		return ""
+	if c := m.credential.Load(); c != nil {
+		return c.Identity().Role
 	}
-	return m.credential.Identity().Role
+	return ""
 }
 
 // run takes part in the cluster until ctx ends or something essential fails.
@@ -92,7 +92,7 @@ func (m *member) run(ctx context.Context) error {
 	if err := m.load(); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", m.record.Listen)
+	listener, err := net.Listen("tcp", m.record.Load().Listen)
 	if err != nil {
 		return fmt.Errorf("cluster listener: %w", err)
 	}
@@ -119,16 +119,17 @@ func (m *member) load() error {
 	if err != nil {
 		return err
 	}
+	m.credential.Store(credential)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.key, m.credential, m.session = key, credential, false
+	m.key, m.session = key, false
 	return nil
 }
 
 // manage runs the manager while this node is one.
 func (m *member) manage(ctx context.Context) error {
 	for {
-		changed := m.credential.Changed()
+		changed := m.credential.Load().Changed()
 		if m.role() == pki.RoleManager {
 			if err := m.runManager(ctx); err != nil {
 				return err
@@ -147,7 +148,7 @@ func (m *member) manage(ctx context.Context) error {
 func (m *member) runManager(ctx context.Context) error {
 	registry := prometheus.NewRegistry()
 	mgr, err := manager.New(manager.Config{
-		Dir: m.cfg.raftDir(), Addr: m.record.Advertise, Key: m.key, Credential: m.credential,
+		Dir: m.cfg.raftDir(), Addr: m.record.Load().Advertise, Key: m.key, Credential: m.credential.Load(),
 		Raft: share(m.doors.byProtocol[protocolRaft]), Dial: m.dial,
 		Dead:     func(id string) bool { return m.gossip.Presence(id).Presence == gossip.Dead },
 		Founding: m.founding, Log: m.log, Registerer: registry,
@@ -180,7 +181,7 @@ func (m *member) runManager(ctx context.Context) error {
 // demoted returns nil once the certificate says that this is no manager.
 func (m *member) demoted(ctx context.Context) error {
 	for {
-		changed := m.credential.Changed()
+		changed := m.credential.Load().Changed()
 		if m.role() != pki.RoleManager {
 			return nil
 		}

@@ -121,10 +121,11 @@ func (p *placement) assign(t *state.Task, info *nodeInfo, d *demand, message str
 	info.take(d, +1)
 	info.claim(done.claimed, +1)
 	p.done = append(p.done, done)
-	return decision{
-		taskID: t.ID, version: t.Version.Index, nodeID: info.node.ID, claimed: done.claimed,
-		status: taskstate.Status{State: taskstate.Assigned, At: p.now, Message: message},
+	status := taskstate.Status{State: taskstate.Assigned, At: p.now, Message: message}
+	if t.StartAfter.After(p.now) {
+		status.Err = t.Status.Err // why its predecessor ended, and that it waits
 	}
+	return decision{taskID: t.ID, version: t.Version.Index, nodeID: info.node.ID, claimed: done.claimed, status: status}
 }
 
 // preassigned confirms the node that the orchestrator chose, or says what is
