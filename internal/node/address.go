@@ -44,7 +44,7 @@ func resolveAddresses(listen, advertise string) (addresses, error) {
 	}
 	ip, err := lookupIP(host)
 	if err != nil {
-		return addresses{}, invalid("advertise address %q: %v", advertise, err)
+		return addresses{}, invalid("advertise address must be a non-zero IP address or network interface (with optional port number): %q: %v", advertise, err)
 	}
 	if ip.IsUnspecified() {
 		return addresses{}, invalid("advertise address must be a non-zero IP address or network interface (with optional port number): got %q", advertise)

@@ -24,7 +24,7 @@ import (
 const joinWait = 20 * time.Second
 
 var (
-	errAlready = unavailable(`This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one`)
+	errAlready = unavailable(`This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.`)
 	errNotPart = unavailable("This node is not part of a swarm")
 	errTimeout = unavailable(`Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node`)
 )
@@ -72,17 +72,17 @@ func decode(w http.ResponseWriter, r *http.Request, into any) error {
 
 // init starts a cluster of this node alone.
 func (n *Node) init(ctx context.Context, request swarm.InitRequest) (nodeID string, err error) {
+	n.change.Lock()
+	defer n.change.Unlock()
+	if m, _ := n.current(); m != nil {
+		return "", errAlready
+	}
 	if err := checkInit(request); err != nil {
 		return "", err
 	}
 	addrs, err := n.addresses(request.ListenAddr, request.AdvertiseAddr)
 	if err != nil {
 		return "", err
-	}
-	n.change.Lock()
-	defer n.change.Unlock()
-	if m, _ := n.current(); m != nil {
-		return "", errAlready
 	}
 	if err := n.tryListen(addrs.listen); err != nil {
 		return "", err
@@ -121,16 +121,12 @@ func checkInit(r swarm.InitRequest) error {
 	switch {
 	case r.ForceNewCluster:
 		return refuse("ForceNewCluster (--force-new-cluster)", "recovery from a lost quorum is not there yet")
-	case r.AutoLockManagers || r.Spec.EncryptionConfig.AutoLockManagers:
+	case r.AutoLockManagers:
 		return refuse("AutoLockManagers (--autolock)", "managers cannot be locked yet; what they store is sealed with a key in the state directory")
 	case r.DataPathAddr != "" || r.DataPathPort != 0 && r.DataPathPort != 4789:
 		return refuse("DataPathAddr, DataPathPort (--data-path-addr, --data-path-port)", "there are no overlay networks yet")
-	case len(r.Spec.CAConfig.ExternalCAs) > 0:
-		return refuse("Spec.CAConfig.ExternalCAs (--external-ca)", "certificates are issued by the cluster's own CA")
-	case r.Spec.CAConfig.SigningCACert != "" || r.Spec.CAConfig.SigningCAKey != "":
-		return refuse("Spec.CAConfig.SigningCACert", "the cluster makes its own root certificate")
 	}
-	return nil
+	return api.CheckNewSwarm(ca.DefaultSpec(), r.Spec)
 }
 
 // found makes the identity and the first objects of a new cluster.
@@ -164,6 +160,11 @@ func (n *Node) found(request swarm.InitRequest, addrs addresses) (*manager.Found
 
 // join makes this node part of the cluster that the token is of.
 func (n *Node) join(ctx context.Context, request swarm.JoinRequest) error {
+	n.change.Lock()
+	defer n.change.Unlock()
+	if m, _ := n.current(); m != nil {
+		return errAlready
+	}
 	token, err := checkJoin(request)
 	if err != nil {
 		return err
@@ -171,11 +172,6 @@ func (n *Node) join(ctx context.Context, request swarm.JoinRequest) error {
 	addrs, err := n.addresses(request.ListenAddr, request.AdvertiseAddr)
 	if err != nil {
 		return err
-	}
-	n.change.Lock()
-	defer n.change.Unlock()
-	if m, _ := n.current(); m != nil {
-		return errAlready
 	}
 	if err := n.tryListen(addrs.listen); err != nil {
 		return err

@@ -25,10 +25,11 @@ import (
 	"shoal/raftstore/state"
 )
 
-// Versions of the Docker API that are spoken. The highest is at least what
-// CLI 29 asks for; the lowest is that of the 20.10 CLI.
+// Versions of the Docker API that are spoken. The highest is that of the types
+// and the client that shoal is built with; the lowest is what Docker still
+// spoke in the 20.10 days.
 const (
-	MaxVersion = "1.47"
+	MaxVersion = "1.51"
 	MinVersion = "1.24"
 )
 

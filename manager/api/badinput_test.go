@@ -69,7 +69,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		status             int
 		message            string
 	}{
-		{"too new", "GET", "/v1.99/services", nil, nil, 400, "client version 1.99 is too new. Maximum supported API version is 1.47"},
+		{"too new", "GET", "/v1.99/services", nil, nil, 400, "client version 1.99 is too new. Maximum supported API version is 1.51"},
 		{"too old", "GET", "/v1.12/services", nil, nil, 400, "client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"},
 		{"plain text body", "POST", "/services/create", "x", headers{"Content-Type: text/plain"}, 400, "unsupported Content-Type header (text/plain): must be 'application/json'"},
 		{"no content type", "POST", "/services/create", "{}", headers{"Content-Type: "}, 400, "must be 'application/json'"},

@@ -135,6 +135,17 @@ func (a *API) planSwarmUpdate(v *state.View, version uint64, spec swarm.Spec, ro
 	return []state.Change{state.Put(next)}, nil
 }
 
+// CheckNewSwarm checks the spec of a cluster that is to be made, against the one
+// that it would have by default: what cannot be changed later cannot be given
+// at first either.
+func CheckNewSwarm(defaults, spec swarm.Spec) error {
+	if spec.Name == "" {
+		spec.Name = defaults.Name
+	}
+	_, err := mergeSwarmSpec(defaults, spec)
+	return err
+}
+
 // mergeSwarmSpec checks a new spec. Fields that are zero keep their value:
 // Swarm would store the zero, which it then takes for the default or, worse,
 // does not.

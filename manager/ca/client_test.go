@@ -48,3 +48,17 @@ func TestIssueClient(t *testing.T) {
 		}
 	}
 }
+
+func TestNewClusterRefusesPoolsThatHoldNothing(t *testing.T) {
+	for name, f := range map[string]Founding{
+		"SubnetSize 30":        {SubnetSize: 30},
+		"not an IPv4 network":  {DefaultAddrPool: []string{"fd00::/8"}},
+		"not an IPv4 network ": {DefaultAddrPool: []string{"10.0.0.0"}},
+		"smaller than":         {DefaultAddrPool: []string{"10.0.0.0/8", "10.1.2.0/25"}, SubnetSize: 24},
+		"DataPathPort 80":      {DataPathPort: 80},
+	} {
+		if _, err := NewCluster(f, time.Now()); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), strings.TrimSpace(name)) {
+			t.Errorf("%+v: %v, want a refusal that says %q", f, err, name)
+		}
+	}
+}

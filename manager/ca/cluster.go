@@ -3,6 +3,7 @@ package ca
 import (
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -40,6 +41,9 @@ type Founding struct {
 // NewCluster makes the cluster object of a new cluster, with its root, its
 // first join tokens and one gossip key.
 func NewCluster(f Founding, now time.Time) (*state.Cluster, error) {
+	if err := checkPools(f); err != nil {
+		return nil, err
+	}
 	if err := ValidateSpec(f.Spec.CAConfig); err != nil {
 		return nil, err
 	}
@@ -72,7 +76,7 @@ func NewCluster(f Founding, now time.Time) (*state.Cluster, error) {
 func ValidateSpec(c swarm.CAConfig) error {
 	switch {
 	case c.NodeCertExpiry != 0 && c.NodeCertExpiry < pki.MinValidity:
-		return fmt.Errorf("CAConfig.NodeCertExpiry: minimum certificate expiry time is %s, got %s: %w",
+		return fmt.Errorf("CAConfig.NodeCertExpiry: minimum certificate expiry time is: %s, got %s: %w",
 			pki.MinValidity, c.NodeCertExpiry, errdefs.ErrInvalidArgument)
 	case len(c.ExternalCAs) > 0:
 		return fmt.Errorf("CAConfig.ExternalCAs: external CAs are not supported: %w", errdefs.ErrInvalidArgument)
@@ -83,6 +87,30 @@ func ValidateSpec(c swarm.CAConfig) error {
 	}
 	return nil
 }
+
+// checkPools refuses address pools that no network could be taken from.
+func checkPools(f Founding) error {
+	size := orDefault(f.SubnetSize, defaultSubnetSize)
+	if size > 29 {
+		return fmt.Errorf("SubnetSize %d: a subnet of more than 29 bits has no room for tasks: %w", size, errdefs.ErrInvalidArgument)
+	}
+	for _, text := range f.DefaultAddrPool {
+		pool, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil || !pool.Addr().Is4():
+			return fmt.Errorf("DefaultAddrPool: %q is not an IPv4 network such as 10.0.0.0/8: %w", text, errdefs.ErrInvalidArgument)
+		case uint32(pool.Bits()) > size: //nolint:gosec // 0 to 32
+			return fmt.Errorf("DefaultAddrPool: %s is smaller than the subnets of /%d to be taken from it: %w", text, size, errdefs.ErrInvalidArgument)
+		}
+	}
+	if p := f.DataPathPort; p != 0 && (p < 1024 || p > 49151) {
+		return fmt.Errorf("DataPathPort %d: want 1024 to 49151: %w", p, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// DefaultSpec is the spec of a cluster that is made without one.
+func DefaultSpec() swarm.Spec { return withDefaults(swarm.Spec{}) }
 
 func withDefaults(spec swarm.Spec) swarm.Spec {
 	spec.Name = orDefault(spec.Name, defaultName)
