@@ -52,9 +52,31 @@ func (c Config) workerDir() string { return filepath.Join(c.StateDir, "worker") 
 func (c Config) record() string    { return filepath.Join(c.StateDir, "node.json") }
 func (c Config) dataKey() string   { return filepath.Join(c.StateDir, "data.key") }
 
+// unfinished is there while an init or join has not come to its end: what else
+// is there without a record is debris then, and no loss.
+func (c Config) unfinished() string { return filepath.Join(c.StateDir, "unfinished") }
+
+// begin makes room for a new membership.
+func (c Config) begin() error {
+	if err := c.wipe(); err != nil {
+		return err
+	}
+	return writeFile(c.unfinished(), nil)
+}
+
+// leftovers is what there is of a membership without its record.
+func (c Config) leftovers() (found []string) {
+	for _, path := range []string{c.raftDir(), c.workerDir(), c.certDir(), c.dataKey()} {
+		if _, err := os.Lstat(path); err == nil {
+			found = append(found, path)
+		}
+	}
+	return found
+}
+
 // wipe forgets the cluster that this node was in. The lock stays.
 func (c Config) wipe() error {
-	for _, path := range []string{c.record(), c.raftDir(), c.workerDir(), c.certDir(), c.dataKey()} {
+	for _, path := range []string{c.record(), c.raftDir(), c.workerDir(), c.certDir(), c.dataKey(), c.unfinished()} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("remove cluster state: %w", err)
 		}

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -84,7 +86,7 @@ func (n *Node) init(ctx context.Context, request swarm.InitRequest) (nodeID stri
 	if err != nil {
 		return "", err
 	}
-	if err := n.tryListen(addrs.listen); err != nil {
+	if err := n.tryListen(addrs); err != nil {
 		return "", err
 	}
 	founding, credential, err := n.found(request, addrs)
@@ -93,7 +95,7 @@ func (n *Node) init(ctx context.Context, request swarm.InitRequest) (nodeID stri
 	}
 	r := n.newRecord(credential.Identity(), addrs)
 	r.Managers = []pki.Manager{{NodeID: r.NodeID, Addr: addrs.advertise}}
-	key, err := loadDataKey(n.cfg.dataKey())
+	key, err := makeDataKey(n.cfg.dataKey())
 	if err == nil {
 		err = r.sealGossipKeys(key, founding.Cluster.GossipKeys)
 	}
@@ -112,7 +114,7 @@ func (n *Node) init(ctx context.Context, request swarm.InitRequest) (nodeID stri
 		n.stop(m)
 		return "", errors.Join(err, n.cfg.wipe())
 	}
-	return r.NodeID, nil
+	return r.NodeID, os.RemoveAll(n.cfg.unfinished())
 }
 
 // checkInit refuses what this version cannot do.
@@ -131,7 +133,7 @@ func checkInit(r swarm.InitRequest) error {
 
 // found makes the identity and the first objects of a new cluster.
 func (n *Node) found(request swarm.InitRequest, addrs addresses) (*manager.Founding, *pki.Credential, error) {
-	if err := n.cfg.wipe(); err != nil {
+	if err := n.cfg.begin(); err != nil {
 		return nil, nil, err
 	}
 	now := time.Now()
@@ -173,7 +175,7 @@ func (n *Node) join(ctx context.Context, request swarm.JoinRequest) error {
 	if err != nil {
 		return err
 	}
-	if err := n.tryListen(addrs.listen); err != nil {
+	if err := n.tryListen(addrs); err != nil {
 		return err
 	}
 	m, err := n.askToJoin(ctx, request, token, addrs)
@@ -209,7 +211,7 @@ func checkJoin(r swarm.JoinRequest) (pki.Token, error) {
 
 // askToJoin asks one manager after the other for a certificate.
 func (n *Node) askToJoin(ctx context.Context, request swarm.JoinRequest, token pki.Token, addrs addresses) (*member, error) {
-	if err := n.cfg.wipe(); err != nil {
+	if err := n.cfg.begin(); err != nil {
 		return nil, err
 	}
 	keyPEM, csrPEM, err := pki.NewKeyAndCSR()
@@ -226,7 +228,7 @@ func (n *Node) askToJoin(ctx context.Context, request swarm.JoinRequest, token p
 			Hostname: hostname(), Availability: string(request.Availability),
 		})
 		if err != nil {
-			failures = errors.Join(failures, fmt.Errorf("join through %s: %w", remote, err))
+			failures = errors.Join(failures, err) // names the address
 			continue
 		}
 		return n.admitted(response, keyPEM, addrs)
@@ -240,7 +242,7 @@ func (n *Node) admitted(response *pki.JoinResponse, keyPEM []byte, addrs address
 	if err != nil {
 		return nil, err
 	}
-	key, err := loadDataKey(n.cfg.dataKey())
+	key, err := makeDataKey(n.cfg.dataKey())
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +254,7 @@ func (n *Node) admitted(response *pki.JoinResponse, keyPEM []byte, addrs address
 	if err := r.save(n.cfg.record()); err != nil {
 		return nil, err
 	}
-	return newMember(n, r, nil), nil
+	return newMember(n, r, nil), os.RemoveAll(n.cfg.unfinished())
 }
 
 func (n *Node) newCredential(keyPEM, certPEM, rootPEM []byte) (*pki.Credential, error) {
@@ -295,10 +297,29 @@ func (n *Node) addresses(listen, advertise string) (addresses, error) {
 }
 
 // tryListen finds out before anything is written that a port is taken.
-func (n *Node) tryListen(addr string) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("listen address %s: %w", addr, err)
+func (n *Node) tryListen(a addresses) error {
+	if err := tryPort("tcp", a.listen, "another port can be chosen with --listen-addr"); err != nil {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(a.listen)
+	gossip := net.JoinHostPort(host, strconv.Itoa(n.cfg.GossipPort))
+	const wayOut = "free it: all nodes use one port for gossip, that of the daemon's --gossip-port"
+	return errors.Join(tryPort("tcp", gossip, wayOut), tryPort("udp", gossip, wayOut))
+}
+
+func tryPort(network, addr, wayOut string) error {
+	var l io.Closer
+	var err error
+	if network == "udp" {
+		l, err = net.ListenPacket(network, addr)
+	} else {
+		l, err = net.Listen(network, addr)
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return failed("listen address %s/%s is in use by another process: %s", addr, network, wayOut)
+	case err != nil:
+		return failed("listen address %s/%s: %v", addr, network, err)
 	}
 	return l.Close()
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -88,11 +89,19 @@ func prepare(cfg Config) (*os.File, error) {
 // resume takes up the membership that is on disk. What an interrupted init or
 // join has left behind is removed: it never got as far as a record.
 func (n *Node) resume() error {
+	_, unfinished := os.Lstat(n.cfg.unfinished())
 	r, err := loadRecord(n.cfg.record())
 	if errdefs.IsNotFound(err) {
-		return n.cfg.wipe()
+		found := n.cfg.leftovers()
+		if unfinished == nil || len(found) == 0 {
+			return n.cfg.wipe()
+		}
+		return failed("%s is missing, but this node was in a cluster: restore it from a backup, or remove %s to start without that cluster", n.cfg.record(), strings.Join(found, ", "))
 	}
 	if err != nil {
+		return fmt.Errorf("%w: restore it from a backup, or remove what is in %s and join again", err, n.cfg.StateDir)
+	}
+	if err := os.RemoveAll(n.cfg.unfinished()); err != nil {
 		return err
 	}
 	n.start(newMember(n, r, nil))
@@ -128,16 +137,21 @@ func (n *Node) keepRunning(ctx context.Context, m *member) {
 	stop := context.AfterFunc(m.left, cancel)
 	defer stop()
 	wait := backoff.Backoff{Min: 200 * time.Millisecond, Max: 10 * time.Second}
+	said := ""
 	for {
 		started := time.Now()
 		err := m.run(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		n.log.Error("node stopped, starting again", "error", err)
 		n.setError(err)
 		if time.Since(started) > time.Minute {
 			wait.Reset()
+			said = ""
+		}
+		if text := fmt.Sprint(err); text != said {
+			said = text // once for a reason: it may take hours until someone comes
+			n.log.Error("node stopped, trying again until it can start", "error", err)
 		}
 		if wait.Wait(ctx) != nil {
 			return

@@ -44,6 +44,9 @@ func loadRecord(path string) (*record, error) {
 	if r.Version != recordVersion {
 		return nil, fmt.Errorf("%s has format %d, this version of shoal knows %d", path, r.Version, recordVersion)
 	}
+	if r.NodeID == "" || r.ClusterID == "" || r.Listen == "" || r.Advertise == "" {
+		return nil, fmt.Errorf("%s lacks nodeID, clusterID, listen or advertise", path)
+	}
 	return &r, nil
 }
 
@@ -88,14 +91,18 @@ func newSealer(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// loadDataKey reads the key that seals what this node keeps on disk, and makes
-// it at first.
+// makeDataKey makes the key that seals what this node keeps on disk.
+func makeDataKey(path string) ([]byte, error) {
+	key := make([]byte, 32)
+	rand.Read(key)
+	return key, writeFile(path, key)
+}
+
+// loadDataKey reads that key. Another one in its place would open nothing.
 func loadDataKey(path string) ([]byte, error) {
 	key, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		key = make([]byte, 32)
-		rand.Read(key)
-		return key, writeFile(path, key)
+		return nil, failed("data key %s is missing: what this node has on disk cannot be read without it; restore it from a backup, or run `shoal leave --force` here and join again", path)
 	}
 	if err == nil && len(key) != 32 {
 		err = fmt.Errorf("data key %s has %d bytes, want 32", path, len(key))

@@ -13,7 +13,7 @@ import (
 
 func TestRecordReadsBackAndHidesItsKeys(t *testing.T) {
 	dir := t.TempDir()
-	key, err := loadDataKey(filepath.Join(dir, "data.key"))
+	key, err := makeDataKey(filepath.Join(dir, "data.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func TestRecordReadsBackAndHidesItsKeys(t *testing.T) {
 		t.Fatalf("the data key changed: %v", err)
 	}
 	secret := bytes.Repeat([]byte("canary42"), 4)
-	r := &record{Version: recordVersion, NodeID: "n1", ClusterID: "c1", Managers: []pki.Manager{{NodeID: "n1", Addr: "10.0.0.1:2377"}}}
+	r := &record{Version: recordVersion, NodeID: "n1", ClusterID: "c1", Listen: "0.0.0.0:2377", Advertise: "10.0.0.1:2377", Managers: []pki.Manager{{NodeID: "n1", Addr: "10.0.0.1:2377"}}}
 	if err := r.sealGossipKeys(key, [][]byte{secret}); err != nil {
 		t.Fatal(err)
 	}
