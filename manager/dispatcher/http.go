@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -76,7 +77,11 @@ func (d *Dispatcher) session(w http.ResponseWriter, r *http.Request, nodeID, rol
 	defer s.end(errClosed)
 	if err := d.open(r, s); err != nil {
 		d.metrics.refused.Inc()
-		log.Info("session refused", "err", err)
+		level := slog.LevelInfo
+		if errdefs.IsUnavailable(err) {
+			level = slog.LevelDebug // without a leader every worker asks every two seconds
+		}
+		log.Log(r.Context(), level, "session refused", "err", err)
 		http.Error(w, err.Error(), statusOf(err))
 		return
 	}

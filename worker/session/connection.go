@@ -145,16 +145,27 @@ func refusal(resp *http.Response) error {
 	if err != nil {
 		return err
 	}
-	e := &refusedError{kind: errdefs.ErrUnavailable, text: strings.TrimSpace(string(text))}
+	e := &refusedError{kind: errdefs.ErrUnavailable, text: refusalText(text)}
 	switch resp.StatusCode {
 	case http.StatusForbidden:
 		e.kind = errdefs.ErrPermissionDenied
 	case http.StatusConflict:
 		e.kind = errdefs.ErrConflict
 	case http.StatusServiceUnavailable:
-		return fmt.Errorf("%s: %w", e.text, e.kind) // another manager may serve
+		return errdefs.ErrUnavailable.WithMessage(e.text) // another manager may serve
 	}
 	return e
+}
+
+// refusalText is what a manager says, in plain text or as {"message": …}.
+func refusalText(body []byte) string {
+	var answer struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(body, &answer) == nil && answer.Message != "" {
+		return answer.Message
+	}
+	return strings.TrimSpace(string(body))
 }
 
 // take acts on one line.
