@@ -92,6 +92,31 @@ func TestRunSlowsACrashLoopDown(t *testing.T) {
 	})
 }
 
+// A task that cannot be prepared fails while it still waits for its delay: that
+// must not shorten the delay.
+func TestRunSlowsTasksWithAMissingImageDown(t *testing.T) {
+	inCluster(t, 1, plain, func(t *testing.T, w *world) {
+		w.respec("web", func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.Image = "missing" })
+		w.pass(time.Second)
+		before := w.store.Updates()
+		w.pass(time.Minute)
+		first := w.store.Updates() - before
+		// Each delay is used for two tries: one at its start, one at its end.
+		if first < 5 || first > 60 {
+			t.Errorf("%d updates in the first minute without the image", first)
+		}
+		w.pass(time.Hour)
+		if n := w.store.Updates() - before - first; n > 250 {
+			t.Errorf("%d updates in an hour without the image", n)
+		}
+		w.respec("web", func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.Image = "good" })
+		w.pass(2 * time.Second)
+		if err := w.settled(); err != nil {
+			t.Errorf("an image that is there waits for the back-off: %v", err)
+		}
+	})
+}
+
 func TestRunMovesTasksOfLostNodes(t *testing.T) {
 	inCluster(t, 6, plain, func(t *testing.T, w *world) {
 		w.faint["n1"] = true

@@ -65,6 +65,10 @@ func (p *planner) redundant(t, keep *state.Task) bool {
 
 // restart gives a task that has ended its successor, if the policy wants one.
 func (p *planner) restart(s *slot, t *state.Task) {
+	if restart.Early(t) && p.now.Before(t.StartAfter) {
+		p.wake(t.StartAfter)
+		return
+	}
 	p.desire(s, t, taskstate.Shutdown)
 	revision := p.successorRevision(t)
 	d := restart.Next(p.svc.Spec.TaskTemplate.RestartPolicy, t, revision, p.now)

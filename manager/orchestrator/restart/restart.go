@@ -90,10 +90,18 @@ func Next(p *swarm.RestartPolicy, t *state.Task, revision uint64, now time.Time)
 	}
 	wait := delay(p, next.Quick)
 	after := now.Add(wait)
-	if t.Desired == taskstate.Ready && t.StartAfter.After(after) {
-		after = t.StartAfter // it ended before the delay that it waited for
+	if Early(t) {
+		after = now // the delay that t was made with has been served: see Early
 	}
 	return Decision{Restart: true, StartAfter: after, Restarts: next, Reason: reason(next.Count, after.Sub(now), t)}
+}
+
+// Early reports whether t ended before the delay was over after which it could
+// have started: its image could not be pulled, say. Its successor is made when
+// that delay is over, not before, and waits no more. Else a task that cannot be
+// prepared would be replaced as fast as it fails.
+func Early(t *state.Task) bool {
+	return t.Desired == taskstate.Ready && t.Status.State.Terminal() && t.UpdatedAt.Before(t.StartAfter)
 }
 
 func reason(n uint64, wait time.Duration, t *state.Task) string {

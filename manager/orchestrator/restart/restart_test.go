@@ -105,11 +105,26 @@ func TestNextCountsAndDelays(t *testing.T) {
 	}
 }
 
-func TestTaskThatEndsDuringItsDelayWaitsForIt(t *testing.T) {
+func TestTaskThatEndsDuringItsDelayHasServedIt(t *testing.T) {
 	ended := task(taskstate.Rejected, -time.Minute, state.Restarts{Count: 1, Quick: 1})
 	ended.Desired = taskstate.Ready
-	if d := Next(nil, ended, 1, now()); d.StartAfter != now().Add(time.Minute) {
-		t.Errorf("starts in %v, want in 1m0s", d.StartAfter.Sub(now()))
+	if !Early(ended) {
+		t.Error("a task that was rejected a minute before it could start is not early")
+	}
+	later := ended.StartAfter
+	if d := Next(nil, ended, 1, later); d.StartAfter != later || d.Restarts.Quick != 2 {
+		t.Errorf("the successor waits %v more, after %d quick failures", d.StartAfter.Sub(later), d.Restarts.Quick)
+	}
+	for name, change := range map[string]func(*state.Task){
+		"let go":               func(t *state.Task) { t.Desired = taskstate.Running },
+		"still preparing":      func(t *state.Task) { t.Status.State = taskstate.Preparing },
+		"ended after its time": func(t *state.Task) { t.StartAfter = t.UpdatedAt.Add(-time.Second) },
+	} {
+		other := *ended
+		change(&other)
+		if Early(&other) {
+			t.Errorf("a task that is %s counts as early", name)
+		}
 	}
 }
 
