@@ -136,6 +136,10 @@ func (m *member) manage(ctx context.Context) error {
 			}
 			continue
 		}
+		// A demotion that was cut short may have left it.
+		if err := m.forgetLog(); err != nil {
+			return err
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -146,6 +150,9 @@ func (m *member) manage(ctx context.Context) error {
 
 // runManager returns nil when the node is no manager any more.
 func (m *member) runManager(ctx context.Context) error {
+	if err := m.checkLog(); err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	mgr, err := manager.New(manager.Config{
 		Dir: m.cfg.raftDir(), Addr: m.record.Load().Advertise, Key: m.key, Credential: m.credential.Load(),
@@ -172,8 +179,7 @@ func (m *member) runManager(ctx context.Context) error {
 	})
 	err = g.Wait()
 	if m.role() != pki.RoleManager && errors.Is(err, context.Canceled) {
-		// Its votes and its log mean nothing to the others any more.
-		return removeAll(m.cfg.raftDir())
+		return m.forgetLog()
 	}
 	return err
 }
@@ -198,6 +204,9 @@ func (m *member) watchManager(ctx context.Context, mgr *manager.Manager) error {
 	for {
 		changed, leader := mgr.Changed(), mgr.LeaderChanged()
 		m.checkReady()
+		if mgr.Ready() == nil {
+			m.noteLog()
+		}
 		select {
 		case <-changed:
 		case <-leader:
@@ -229,12 +238,11 @@ func (m *member) onSession(open bool) {
 func (m *member) checkReady() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.session || m.isReady() {
+	if !m.session || m.role() == pki.RoleManager && (m.inCharge == nil || m.inCharge.Ready() != nil) {
 		return
 	}
-	if m.role() == pki.RoleManager && (m.inCharge == nil || m.inCharge.Ready() != nil) {
-		return
+	if !m.isReady() {
+		close(m.ready)
 	}
-	close(m.ready)
-	m.node.setError(nil)
+	m.node.setError(nil) // what was wrong before is not any more
 }

@@ -26,6 +26,7 @@ type record struct {
 	Listen     string        `json:"listen"`    // host:port
 	Advertise  string        `json:"advertise"` // host:port
 	Managers   []pki.Manager `json:"managers"`
+	HasLog     bool          `json:"hasLog,omitempty"` // this manager's Raft log holds what it has voted for
 	GossipKeys []byte        `json:"gossipKeys"` // sealed with the data key: JSON of [][]byte
 }
 

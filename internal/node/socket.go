@@ -89,6 +89,7 @@ func (n *Node) dockerAPI() http.Handler {
 	local.HandleFunc("GET /version", n.version)
 	local.HandleFunc("GET /info", n.info)
 	local.HandleFunc("GET /events", n.events)
+	local.HandleFunc("GET /networks/{name}", n.inspectNetwork)
 	local.HandleFunc("POST /swarm/init", n.handleInit)
 	local.HandleFunc("POST /swarm/join", n.handleJoin)
 	local.HandleFunc("POST /swarm/leave", n.handleLeave)
@@ -141,7 +142,7 @@ func (n *Node) cluster(w http.ResponseWriter, r *http.Request) {
 	case m == nil:
 		writeError(w, http.StatusServiceUnavailable, errNoSwarm)
 	case failure != nil && m.manager() == nil:
-		writeError(w, http.StatusServiceUnavailable, fmt.Errorf("%w: %w", errPreparing, failure))
+		writeError(w, http.StatusServiceUnavailable, fmt.Errorf("%w (%w)", errPreparing, failure))
 	case m.manager() == nil && m.role() == pki.RoleManager:
 		writeError(w, http.StatusServiceUnavailable, errPreparing)
 	case m.manager() == nil:
