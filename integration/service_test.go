@@ -75,14 +75,19 @@ func tasksOf(t testing.TB, api *client.Client, service string) ([]swarm.Task, er
 	})
 }
 
-// converged waits until n tasks of a service run and as many containers, the
-// same ones, exist on all engines together; it returns the tasks.
+// converged waits until n tasks of a service run, and as many containers, the
+// same ones, on all engines together; it returns the tasks.
 func (c *cluster) converged(via *machine, service string, n int) []swarm.Task {
 	c.t.Helper()
+	return converged(c.t, via.api, service, n, func() ([]string, error) { return c.containers(service), nil })
+}
+
+func converged(t testing.TB, api *client.Client, service string, n int, containers func() ([]string, error)) []swarm.Task {
+	t.Helper()
 	var tasks []swarm.Task
-	waitFor(c.t, fmt.Sprintf("%d tasks of %s running", n, service), func() (string, bool) {
+	waitFor(t, fmt.Sprintf("%d tasks of %s running", n, service), func() (string, bool) {
 		var err error
-		if tasks, err = tasksOf(c.t, via.api, service); err != nil {
+		if tasks, err = tasksOf(t, api, service); err != nil {
 			return err.Error(), false
 		}
 		var saw, want []string
@@ -96,7 +101,10 @@ func (c *cluster) converged(via *machine, service string, n int) []swarm.Task {
 				want = append(want, s.ContainerID)
 			}
 		}
-		have := c.containers(service)
+		have, err := containers()
+		if err != nil {
+			return err.Error(), false
+		}
 		slices.Sort(want)
 		return fmt.Sprintf("tasks %s; containers %v", strings.Join(saw, "; "), have), running == n && len(tasks) == n && slices.Equal(have, want)
 	})
