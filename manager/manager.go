@@ -214,7 +214,7 @@ func (m *Manager) Describe(info *swarm.Info) {
 	}
 	switch {
 	case info.Managers == 2:
-		info.Warnings = append(info.Warnings, "WARNING: Running Swarm in a two-manager configuration. This configuration provides no fault tolerance, and poses a high risk to lose control over the cluster. Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the Swarm for fault-tolerance.")
+		info.Warnings = append(info.Warnings, "WARNING: Running Swarm in a two-manager configuration. This configuration provides\n         no fault tolerance, and poses a high risk to lose control over the cluster.\n         Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the\n         Swarm for fault-tolerance.")
 	case info.Managers > 2 && reachable == 1:
 		info.Warnings = append(info.Warnings, fmt.Sprintf("WARNING: Only one of %d managers is reachable: the cluster cannot be changed until a majority is.", info.Managers))
 	}

@@ -184,7 +184,7 @@ func boolParam(r *http.Request, name string) (bool, error) {
 	}
 	value, err := strconv.ParseBool(raw)
 	if err != nil {
-		return false, invalid("invalid value for %s: %s", name, raw)
+		return false, invalid("invalid value for %s: %s: %v", name, raw, err)
 	}
 	return value, nil
 }

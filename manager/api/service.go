@@ -45,10 +45,11 @@ func servicesFiltered(v *state.View, f filter) iter.Seq[*state.Service] {
 	}
 }
 
-// presentService is what clients see of a service.
+// presentService is what clients see of a service. One that publishes nothing
+// has no endpoint.
 func presentService(s *state.Service) swarm.Service {
 	out := s.Service
-	if spec := s.Spec.EndpointSpec; spec != nil && out.Endpoint.Spec.Mode == "" {
+	if spec := s.Spec.EndpointSpec; spec != nil && len(spec.Ports) > 0 && out.Endpoint.Spec.Mode == "" {
 		out.Endpoint.Spec = *spec
 		out.Endpoint.Ports = spec.Ports
 	}

@@ -89,6 +89,20 @@ func TestServiceStatusOnlyWhenAsked(t *testing.T) {
 	}
 }
 
+func TestServiceThatPublishesNothingHasNoEndpoint(t *testing.T) {
+	h := newHarness(t)
+	spec := webSpec("web", 1)
+	spec.EndpointSpec = &swarm.EndpointSpec{Mode: swarm.ResolutionModeVIP}
+	resp, err := h.docker.ServiceCreate(t.Context(), spec, swarm.ServiceCreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := h.docker.ServiceInspectWithRaw(t.Context(), resp.ID, swarm.ServiceInspectOptions{})
+	if err != nil || got.Endpoint.Spec.Mode != "" || got.Spec.EndpointSpec.Mode != swarm.ResolutionModeVIP {
+		t.Errorf("endpoint %+v, spec %+v, err %v", got.Endpoint, got.Spec.EndpointSpec, err)
+	}
+}
+
 func TestLookup(t *testing.T) {
 	a := "a" + strings.Repeat("1", 24)
 	ab := "ab" + strings.Repeat("1", 23)

@@ -67,6 +67,7 @@ func (j *taskJoin) present(t *state.Task) swarm.Task {
 	}
 	if r := j.revision(t.ServiceID, t.Revision); r != nil {
 		out.Spec = r.Spec.TaskTemplate
+		out.Spec.Runtime = "" // only services tell it
 	}
 	if out.Spec.ContainerSpec == nil {
 		out.Spec.ContainerSpec = &swarm.ContainerSpec{} // the docker CLI reads its image unasked

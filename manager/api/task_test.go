@@ -68,7 +68,7 @@ func TestTaskCarriesTheSpecOfItsRevision(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Spec.ContainerSpec.Image != "web:1" || got.Labels == nil || got.Status.State != swarm.TaskStateRunning || got.DesiredState != swarm.TaskStateRunning ||
+		if got.Spec.ContainerSpec.Image != "web:1" || got.Spec.Runtime != "" || got.Labels == nil || got.Status.State != swarm.TaskStateRunning || got.DesiredState != swarm.TaskStateRunning ||
 			got.Status.ContainerStatus.ContainerID != "c0ffee" || got.Status.PortStatus.Ports[0].PublishedPort != 32768 || got.Status.Timestamp.IsZero() {
 			t.Errorf("task %s: %+v", ref, got)
 		}

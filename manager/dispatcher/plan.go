@@ -26,7 +26,7 @@ func planNodes(v *state.View, opened []Opened, described []Description, revived 
 		d.edit(o.NodeID, func(n *state.Node) { applyOpened(n, o) })
 	}
 	for _, x := range described {
-		d.edit(x.NodeID, func(n *state.Node) { n.Description = x.Description })
+		d.edit(x.NodeID, func(n *state.Node) { describe(n, x.Description) })
 	}
 	for _, id := range revived {
 		d.edit(id, markReady)
@@ -44,8 +44,17 @@ func applyOpened(n *state.Node, o Opened) {
 		}
 	}
 	if o.Description.Hostname != "" {
-		n.Description = o.Description
+		describe(n, o.Description)
 	}
+}
+
+// describe writes down what a node says of itself. What issued its certificate
+// is known since it joined.
+func describe(n *state.Node, d swarm.NodeDescription) {
+	if d.TLSInfo.TrustRoot == "" {
+		d.TLSInfo = n.Description.TLSInfo
+	}
+	n.Description = d
 }
 
 func markReady(n *state.Node) {

@@ -96,6 +96,18 @@ func TestPlanNodesComesToRest(t *testing.T) {
 	}
 }
 
+func TestPlanNodesKeepsWhatIssuedTheCertificate(t *testing.T) {
+	store := statetest.New(statetest.Node("n1", func(n *state.Node) { n.Description.TLSInfo.TrustRoot = "root" }))
+	for _, plan := range [][]state.Change{
+		planNodes(store.View(), []Opened{{NodeID: "n1", Description: swarm.NodeDescription{Hostname: "a"}}}, nil, nil),
+		planNodes(store.View(), nil, []Description{{"n1", swarm.NodeDescription{Hostname: "b"}}}, nil),
+	} {
+		if d := apply(t, store, plan).Node("n1").Description; d.TLSInfo.TrustRoot != "root" || d.Hostname == "n1" {
+			t.Errorf("description %+v", d)
+		}
+	}
+}
+
 func TestPlanNodesKeepsWhatIsNotSaid(t *testing.T) {
 	store := statetest.New(statetest.Node("n1", func(n *state.Node) { n.Addr = "10.0.0.1:2377" }))
 	v := apply(t, store, planNodes(store.View(), []Opened{{NodeID: "n1", Boot: "b"}}, nil, nil))

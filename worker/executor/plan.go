@@ -127,7 +127,11 @@ func exited(k known, now time.Time) taskstate.Status {
 	if c.ExitCode == 0 && !k.unhealthy {
 		return enter(k, taskstate.Complete, "finished", now)
 	}
-	s := enter(k, taskstate.Failed, "started", now)
+	message := "started"
+	if k.unhealthy && k.status.State == taskstate.Starting {
+		message = "starting" // it never became healthy
+	}
+	s := enter(k, taskstate.Failed, message, now)
 	if c.ExitCode != 0 {
 		s.Err = fmt.Sprintf("task: non-zero exit (%d)", c.ExitCode)
 	}

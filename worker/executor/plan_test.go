@@ -57,6 +57,7 @@ func TestNext(t *testing.T) {
 		{"fails", taskstate.Running, taskstate.Running, ended(3), false, false, step{to(taskstate.Failed, "started", "task: non-zero exit (3)", ended(3)), none}},
 		{"fails at once", taskstate.Running, taskstate.Starting, ended(1), false, false, step{to(taskstate.Failed, "started", "task: non-zero exit (1)", ended(1)), none}},
 		{"fails for its health", taskstate.Running, taskstate.Running, ended(0), false, true, step{to(taskstate.Failed, "started", "dockerexec: unhealthy container", ended(0)), none}},
+		{"fails before it was healthy", taskstate.Running, taskstate.Starting, ended(137), false, true, step{to(taskstate.Failed, "starting", "task: non-zero exit (137): dockerexec: unhealthy container", ended(137)), none}},
 		{"is destroyed", taskstate.Running, taskstate.Running, nil, false, false, step{to(taskstate.Failed, "", "dockerexec: container destroyed", nil), none}},
 		{"is being destroyed", taskstate.Running, taskstate.Running, removing, false, false, step{to(taskstate.Failed, "", "dockerexec: container destroyed", removing), none}},
 		{"stays failed", taskstate.Running, taskstate.Failed, ended(3), false, false, step{is(taskstate.Failed), none}},
