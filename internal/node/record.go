@@ -27,7 +27,7 @@ type record struct {
 	Advertise  string        `json:"advertise"` // host:port
 	Managers   []pki.Manager `json:"managers"`
 	HasLog     bool          `json:"hasLog,omitempty"` // this manager's Raft log holds what it has voted for
-	GossipKeys []byte        `json:"gossipKeys"` // sealed with the data key: JSON of [][]byte
+	GossipKeys []byte        `json:"gossipKeys"`       // sealed with the data key: JSON of [][]byte
 }
 
 func loadRecord(path string) (*record, error) {

@@ -137,3 +137,37 @@ func TestLastingFailureIsLoggedOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestManagerWithoutItsLogDoesNotRun(t *testing.T) {
+	n := testNode(t)
+	m := newMember(n, &record{NodeID: "n1", HasLog: true}, nil)
+	log := filepath.Join(n.cfg.raftDir(), "raft.db")
+	if err := m.checkLog(); err == nil || !strings.Contains(err.Error(), log) || !strings.Contains(err.Error(), "node rm --force n1") {
+		t.Errorf("no log: %v, want the file and the way out", err)
+	}
+	if err := os.MkdirAll(n.cfg.raftDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[string]bool{"": false, "something": true} {
+		if err := os.WriteFile(log, []byte(size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.checkLog(); (err == nil) != want {
+			t.Errorf("log of %d bytes: %v", len(size), err)
+		}
+	}
+	close(m.ready)
+	if err := m.forgetLog(); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := os.ReadFile(n.cfg.record()); err != nil || strings.Contains(string(r), "hasLog") {
+		t.Errorf("after a demotion the record says %s, %v", r, err)
+	}
+	if err := m.checkLog(); err != nil {
+		t.Errorf("a node that is promoted again has no log to lose: %v", err)
+	}
+	m.noteLog()
+	if !m.record.Load().HasLog {
+		t.Error("the new log is not noted")
+	}
+}

@@ -43,6 +43,9 @@ func FetchJoin(ctx context.Context, addr string, token Token, request JoinReques
 		}
 		target, hops = addr, 0
 		if wait := pause.Wait(ctx); wait != nil {
+			if elsewhere != nil {
+				return nil, errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("join through %s: its cluster has no leader that answers: more than half of the managers must be online", addr))
+			}
 			return nil, fmt.Errorf("join through %s: %w: %w", addr, err, wait)
 		}
 	}

@@ -75,12 +75,16 @@ func (c *connection) run(ctx context.Context, addr string) error {
 		err := c.write(ctx, up, hello)
 		return errors.Join(up.CloseWithError(err), err)
 	})
+	var answer error // what the manager said, or how its line ended
 	g.Go(func() error {
-		err := c.read(transport, req)
+		answer = c.read(transport, req)
 		// Ends a write that is under way.
-		return errors.Join(body.CloseWithError(err), err)
+		return errors.Join(body.CloseWithError(answer), answer)
 	})
 	err = g.Wait()
+	if errors.Is(err, io.ErrClosedPipe) && answer != nil {
+		err = answer // the transport has closed the body because of it
+	}
 	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
 		err = cause
 	}

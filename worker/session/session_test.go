@@ -235,7 +235,7 @@ func TestRefusalTextIsWhatTheManagerSays(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"message":"node n1 is no longer part of the cluster"}`: "node n1 is no longer part of the cluster",
 		"another daemon has this identity\n":                     "another daemon has this identity",
-		`{"message":""}`: `{"message":""}`,
+		`{"message":""}`:                                         `{"message":""}`,
 	} {
 		if got := refusalText([]byte(body)); got != want {
 			t.Errorf("%q: got %q, want %q", body, got, want)
