@@ -75,11 +75,17 @@ func healthOf(s container.HealthStatus) Health {
 	}
 }
 
-// boundPorts returns each bound port once: a dual-stack host binds it twice.
+// boundPorts returns each bound port once. A dual-stack host binds it for IPv6
+// too, when the engine is to choose it even to another number: what counts then
+// is the one for IPv4, which is what the docker command shows first.
 func boundPorts(m nat.PortMap) []swarm.PortConfig {
 	var ports []swarm.PortConfig
 	for port, bindings := range m {
+		v4 := slices.ContainsFunc(bindings, isIPv4)
 		for _, b := range bindings {
+			if v4 && !isIPv4(b) {
+				continue
+			}
 			p := swarm.PortConfig{
 				Protocol: swarm.PortConfigProtocol(port.Proto()), TargetPort: uint32(port.Int()),
 				PublishedPort: parsePort(b.HostPort), PublishMode: swarm.PortConfigPublishModeHost,
@@ -100,3 +106,5 @@ func boundPorts(m nat.PortMap) []swarm.PortConfig {
 	})
 	return ports
 }
+
+func isIPv4(b nat.PortBinding) bool { return !strings.Contains(b.HostIP, ":") }
