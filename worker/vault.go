@@ -112,13 +112,6 @@ func (v *vault) replace(data []byte) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (v *vault) forget() error {
-	if err := os.Remove(v.path()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("forget assignments: %w", err)
-	}
-	return nil
-}
-
 // remember writes what the worker holds to disk whenever it has changed, and
 // once more at the end. A disk that does not take it stops nothing.
 func (w *Worker) remember(ctx context.Context) error {

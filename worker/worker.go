@@ -139,8 +139,17 @@ func (w *Worker) report(taskID string, s taskstate.Status) {
 	w.session.Report(taskID, s)
 }
 
-// Purge stops and removes all containers of the cluster and forgets its
-// assignments, for a node that leaves. Run must have ended.
-func (w *Worker) Purge(ctx context.Context) error {
-	return errors.Join(executor.Purge(ctx, w.engine, w.cfg.ClusterID), w.vault.forget())
+// Purge stops and removes all containers of a cluster, for a node that leaves
+// it: also one whose worker cannot start any more. Engine is used instead of
+// the one at engineHost if it is not nil. No worker may run.
+func Purge(ctx context.Context, engineHost string, eng executor.Engine, clusterID string) error {
+	if eng == nil {
+		docker, err := engine.New(engine.Config{Host: engineHost})
+		if err != nil {
+			return err
+		}
+		defer docker.Close() //nolint:errcheck // nothing is written to its connections then
+		eng = docker
+	}
+	return executor.Purge(ctx, eng, clusterID)
 }

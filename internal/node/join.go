@@ -107,6 +107,7 @@ func (n *Node) init(ctx context.Context, request swarm.InitRequest) (nodeID stri
 	// The record is what makes the membership last, so it comes after the
 	// cluster has come up: nobody else knows of one that has not.
 	if err := n.awaitReady(ctx, m); err != nil {
+		err = n.notUp(m, err)
 		n.stop(m)
 		return "", errors.Join(err, n.cfg.wipe())
 	}
@@ -279,6 +280,19 @@ func (n *Node) awaitReady(ctx context.Context, m *member) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// notUp says why a new cluster did not come up in time. Unlike a join, init
+// gives up then.
+func (n *Node) notUp(m *member, err error) error {
+	if !errors.Is(err, errTimeout) {
+		return err
+	}
+	const text = "the new cluster did not come up within %s and was given up: %v"
+	if _, failure := n.current(); failure != nil {
+		return unavailable(text, joinWait, failure)
+	}
+	return unavailable(text, joinWait, fmt.Sprintf("this node does not reach itself at %s: choose an address of this machine with --advertise-addr, and see that no firewall is in the way", m.record.Load().Advertise))
 }
 
 func (n *Node) newRecord(identity pki.Identity, addrs addresses) *record {

@@ -10,6 +10,7 @@ import (
 
 	"shoal/internal/pki"
 	"shoal/manager/api"
+	"shoal/worker"
 )
 
 // purgeTimeout bounds how long a node that leaves stops its containers.
@@ -48,8 +49,9 @@ func (n *Node) leave(ctx context.Context, force bool) error {
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
 	var purge error
-	if m.worker != nil {
-		if err := m.worker.Purge(ctx); err != nil {
+	if clusterID := m.record.Load().ClusterID; clusterID != "" {
+		// Not the member's worker: one that could not start has none.
+		if err := worker.Purge(ctx, n.cfg.Engine, n.cfg.WorkerEngine, clusterID); err != nil {
 			purge = fmt.Errorf("the node has left, but some of its containers could not be removed: %w", err)
 		}
 	}

@@ -104,8 +104,21 @@ func (n *Node) resume() error {
 	if err := os.RemoveAll(n.cfg.unfinished()); err != nil {
 		return err
 	}
+	n.sayIgnored(r)
 	n.start(newMember(n, r, nil))
 	return nil
+}
+
+// sayIgnored tells of flags that only init and join look at.
+func (n *Node) sayIgnored(r *record) {
+	if n.cfg.ListenAddr == "" && n.cfg.AdvertiseAddr == "" {
+		return
+	}
+	a, err := n.addresses("", "")
+	if err != nil || n.cfg.ListenAddr != "" && a.listen != r.Listen || n.cfg.AdvertiseAddr != "" && a.advertise != r.Advertise {
+		n.log.Warn("this node keeps the addresses that it joined with: leave the cluster and join again to change them",
+			"listen", r.Listen, "advertise", r.Advertise, "listen-addr", n.cfg.ListenAddr, "advertise-addr", n.cfg.AdvertiseAddr)
+	}
 }
 
 // start makes m the node's membership. The supervisor runs it.

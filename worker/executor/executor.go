@@ -80,6 +80,7 @@ type Executor struct {
 	tasks    map[string]*task
 	complete bool // the assignments were known in full at least once
 	synced   bool // the engine answers and its containers have been seen
+	lost     bool // the engine does not answer, and that has been said
 	listing  bool // a list is under way
 	relist   bool // and another one must follow it
 	host     host

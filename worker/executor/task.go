@@ -26,8 +26,9 @@ type task struct {
 // take takes in what happened and returns the tasks that it is about.
 func (e *Executor) take(ctx context.Context, n news) map[string]bool {
 	touched := map[string]bool{}
-	if n.lost != nil && e.synced {
+	if n.lost != nil && !e.lost {
 		e.log.Warn("engine lost, tasks keep their last state", "err", n.lost)
+		e.lost = true
 		e.synced = false
 		e.metrics.up.Set(0)
 	}
@@ -131,7 +132,7 @@ func (e *Executor) takeListing(ctx context.Context, l *listing, touched map[stri
 		return // the next one is due soon
 	}
 	if l.host != nil {
-		e.host, e.synced = *l.host, true
+		e.host, e.synced, e.lost = *l.host, true, false
 		e.metrics.up.Set(1)
 		for id := range e.tasks {
 			touched[id] = true
