@@ -29,8 +29,11 @@ func (b *Backoff) Next() time.Duration {
 func (b *Backoff) Reset() { b.tries = 0 }
 
 // Wait waits for Next, or until ctx ends.
-func (b *Backoff) Wait(ctx context.Context) error {
-	timer := time.NewTimer(b.Next())
+func (b *Backoff) Wait(ctx context.Context) error { return Pause(ctx, b.Next()) }
+
+// Pause waits for d, or until ctx ends, which is the error.
+func Pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

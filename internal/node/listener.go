@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"shoal/internal/backoff"
 	"shoal/internal/pki"
 )
 
@@ -61,7 +62,7 @@ func (d *doors) Run(ctx context.Context) error {
 		var temporary interface{ Temporary() bool }
 		if errors.As(err, &temporary) && temporary.Temporary() {
 			d.log.Warn("accept", "error", err)
-			if err := pause(ctx, 50*time.Millisecond); err != nil { // out of file descriptors, say
+			if err := backoff.Pause(ctx, 50*time.Millisecond); err != nil { // out of file descriptors, say
 				return err
 			}
 			continue
@@ -165,15 +166,4 @@ func (s *shared) Accept() (net.Conn, error) {
 func (s *shared) Close() error {
 	s.once.Do(func() { close(s.left) })
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

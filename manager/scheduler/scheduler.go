@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"shoal/internal/backoff"
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 )
@@ -81,7 +82,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 				return fmt.Errorf("assign tasks: %w", err)
 			}
 		}
-		if err := rest(ctx, min(time.Since(started), maxQuiet)); err != nil {
+		if err := backoff.Pause(ctx, min(time.Since(started), maxQuiet)); err != nil {
 			return err
 		}
 		select {
@@ -89,17 +90,6 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-}
-
-func rest(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
