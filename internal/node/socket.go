@@ -90,6 +90,7 @@ func (n *Node) dockerAPI() http.Handler {
 	local.HandleFunc("GET /info", n.info)
 	local.HandleFunc("GET /events", n.events)
 	local.HandleFunc("GET /networks/{name}", n.inspectNetwork)
+	local.HandleFunc("POST /networks/create", n.createNetwork)
 	local.HandleFunc("POST /swarm/init", n.handleInit)
 	local.HandleFunc("POST /swarm/join", n.handleJoin)
 	local.HandleFunc("POST /swarm/leave", n.handleLeave)
