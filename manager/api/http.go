@@ -78,12 +78,22 @@ func (a *API) handle(name string, h handler) http.Handler {
 			rec.status = 499 // not sent: what proxies log for a client that left
 		default:
 			WriteError(rec, err)
-			if rec.status >= http.StatusInternalServerError {
-				a.log.Warn("request failed", "request", name, "path", r.URL.Path, "error", err)
-			}
+			a.logFailure(name, r, rec.status, err)
 		}
 		a.metrics.observe(name, rec.status, time.Since(start))
 	})
+}
+
+// logFailure logs what is not the client's fault. While there is no leader every
+// request fails, and whoever has sent them here asks again: one line for each
+// would be a flood.
+func (a *API) logFailure(name string, r *http.Request, status int, err error) {
+	switch {
+	case status == http.StatusServiceUnavailable:
+		a.log.Debug("request not answered", "request", name, "path", r.URL.Path, "error", err)
+	case status >= http.StatusInternalServerError:
+		a.log.Warn("request failed", "request", name, "path", r.URL.Path, "error", err)
+	}
 }
 
 // recorder remembers the status for the metrics.
