@@ -59,7 +59,7 @@ func presentService(s *state.Service) swarm.Service {
 func serviceStatus(v *state.View, s *state.Service) *swarm.ServiceStatus {
 	status := &swarm.ServiceStatus{}
 	for t := range v.TasksOfService(s.ID) {
-		if t.Status.State == taskstate.Running {
+		if t.Status.State == taskstate.Running && !isDown(v, t.NodeID) {
 			status.RunningTasks++
 		}
 		if t.Desired == taskstate.Running {
@@ -70,6 +70,13 @@ func serviceStatus(v *state.View, s *state.Service) *swarm.ServiceStatus {
 		status.DesiredTasks = *m.Replicas
 	}
 	return status
+}
+
+// isDown reports whether a node is down, so that what it last said of its
+// tasks is no news: their replacements are counted.
+func isDown(v *state.View, nodeID string) bool {
+	n := v.Node(nodeID)
+	return n != nil && n.Status.State == swarm.NodeStateDown
 }
 
 func (a *API) inspectService(w http.ResponseWriter, r *http.Request) error {

@@ -67,7 +67,8 @@ func TestServiceStatusOnlyWhenAsked(t *testing.T) {
 		statetest.Task("t1", "web", 1, "n1"), statetest.Task("t2", "web", 2, ""),
 		statetest.Task("t0", "web", 1, "n1", statetest.Desired(taskstate.Shutdown), statetest.Observed(taskstate.Failed)),
 		statetest.Task("g1", "agent", 0, "n1"), statetest.Task("g2", "agent", 0, "n2", statetest.Observed(taskstate.Preparing)),
-		statetest.Task("g3", "agent", 0, "n3", statetest.Desired(taskstate.Shutdown)))
+		statetest.Task("g3", "agent", 0, "n3", statetest.Desired(taskstate.Shutdown)),
+		statetest.Node("dead", statetest.Down), statetest.Task("t3", "web", 1, "dead", statetest.Desired(taskstate.Shutdown)))
 	list, err := h.docker.ServiceList(t.Context(), swarm.ServiceListOptions{Status: true})
 	if err != nil {
 		t.Fatal(err)
