@@ -26,7 +26,8 @@ const metricsPort = "9323"
 // site is a lab of hosts with real engines.
 type site struct {
 	*lab.Lab
-	shoal   map[*lab.Host]*client.Client // of the daemons
+	swarm   bool                         // Docker Swarm has formed it, for comparison
+	shoal   map[*lab.Host]*client.Client // of whoever has formed the cluster
 	engines map[*lab.Host]*client.Client
 }
 

@@ -65,6 +65,8 @@ func (w *writers) await(ctx context.Context, n int) error {
 		select {
 		case <-more:
 		case <-ctx.Done():
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			return fmt.Errorf("%d more acknowledgements: %w: %w", n, ctx.Err(), errors.Join(w.failed...))
 		}
 	}
