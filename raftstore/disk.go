@@ -80,6 +80,8 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = createBolt(path)
+	} else if err == nil {
+		err = checkWhole(path)
 	}
 	if err != nil {
 		return nil, err
