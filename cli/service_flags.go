@@ -108,7 +108,7 @@ func (s *serviceFlags) addResources() {
 	s.add(cpus{&s.reserveCPU}, "decimal", "reserve-cpu", "Reserve CPUs").wants(cores)
 	s.add(positive{&s.limitMemory}, "bytes", "limit-memory", "Limit memory").wants(bytes)
 	s.add(positive{&s.reserveMemory}, "bytes", "reserve-memory", "Reserve memory").wants(bytes)
-	s.add(&integer{p: &s.limitPids, min: 0, max: math.MaxInt64}, "int", "limit-pids", "Limit maximum number of processes").def("0 = unlimited")
+	s.add(&integer{p: &s.limitPids, min: -1, max: math.MaxInt64}, "int", "limit-pids", "Limit maximum number of processes").def("0 = unlimited")
 	s.add(&integer{p: &s.oomScoreAdj, min: -1000, max: 1000}, "int", "oom-score-adj", "Tune the host's OOM preferences (-1000 to 1000)")
 	s.add(&s.replicas, "uint", "replicas", "Number of tasks")
 	s.add(&s.maxConcurrent, "uint", "max-concurrent", "Number of job tasks to run concurrently").def("equal to --replicas")

@@ -204,7 +204,7 @@ func badSpecs() []badSpec {
 		{"cpu limit", limits(swarm.Limit{NanoCPUs: 999999}), 400, "invalid cpu value 0.000999999: Must be at least 0.001 (Resources.Limits.NanoCPUs)"},
 		{"negative cpu", limits(swarm.Limit{NanoCPUs: -1}), 400, "invalid cpu value"},
 		{"memory limit", limits(swarm.Limit{MemoryBytes: 4<<20 - 1}), 400, "invalid memory value 4194303: Must be at least 4MiB"},
-		{"pids limit", limits(swarm.Limit{Pids: -1}), 400, "invalid pids value -1"},
+		{"pids limit", limits(swarm.Limit{Pids: -2}), 400, "invalid pids value -2"},
 		{"cpu reservation", reserve(swarm.Resources{NanoCPUs: 1}), 400, "Resources.Reservations.NanoCPUs"},
 		{"memory reservation", reserve(swarm.Resources{MemoryBytes: -1}), 400, "Resources.Reservations.MemoryBytes"},
 		{"named resource", reserve(swarm.Resources{GenericResources: []swarm.GenericResource{{NamedResourceSpec: &swarm.NamedGenericResource{Kind: "GPU", Value: "a"}}}}), 400, "GenericResources[0]: named resources are what nodes have"},

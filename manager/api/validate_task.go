@@ -41,8 +41,8 @@ func validateResources(r *swarm.ResourceRequirements) error {
 		if err := validateAmounts("Resources.Limits", l.NanoCPUs, l.MemoryBytes); err != nil {
 			return err
 		}
-		if l.Pids < 0 {
-			return rpcInvalid("invalid pids value %d: Must be at least 0 (Resources.Limits.Pids)", l.Pids)
+		if l.Pids < -1 { // -1 is how compose files say that there is no limit
+			return rpcInvalid("invalid pids value %d: must be at least 0, or -1 for no limit (Resources.Limits.Pids)", l.Pids)
 		}
 	}
 	if r.Reservations == nil {
