@@ -49,6 +49,7 @@ type Worker struct {
 	engine   executor.Engine
 	executor *executor.Executor
 	session  *session.Session
+	presence *presence
 	close    func() error // of the engine
 }
 
@@ -60,7 +61,7 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	w := &Worker{cfg: cfg, log: cfg.Log, engine: cfg.Engine, close: func() error { return nil }}
+	w := &Worker{cfg: cfg, log: cfg.Log, engine: cfg.Engine, close: func() error { return nil }, presence: newPresence()}
 	var err error
 	if w.vault, err = openVault(cfg.Dir, cfg.Key, cfg.ClusterID, cfg.NodeID); err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w.held = newHeld(w.remembered())
 	if w.executor, err = executor.New(executor.Config{
-		Engine: w.engine, NodeID: cfg.NodeID, ClusterID: cfg.ClusterID, Report: w.report,
+		Engine: w.engine, NodeID: cfg.NodeID, ClusterID: cfg.ClusterID, Report: w.report, OnEngine: w.presence.set,
 		Offline: os.Getenv("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE") == "1",
 		Log:     cfg.Log, Registerer: cfg.Registerer,
 	}); err != nil {
@@ -121,7 +122,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.executor.Set(w.held.tasks(), false)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.executor.Run(ctx) })
-	group.Go(func() error { return w.session.Run(ctx) })
+	group.Go(func() error { return w.presence.while(ctx, w.log, w.session.Run) })
 	group.Go(func() error { return w.remember(ctx) })
 	return group.Wait()
 }

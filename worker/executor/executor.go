@@ -54,6 +54,9 @@ type Config struct {
 	// Report is told each new status of a task, in order and from one
 	// goroutine. It must not block. Required.
 	Report func(taskID string, s taskstate.Status)
+	// OnEngine is told when the engine begins and ceases to answer; optional. It
+	// must not block.
+	OnEngine func(up bool)
 	// Offline uses the images that are there and never asks a registry.
 	Offline    bool
 	Log        *slog.Logger          // slog.Default()
@@ -97,6 +100,9 @@ type host struct {
 func New(cfg Config) (*Executor, error) {
 	if cfg.Engine == nil || cfg.NodeID == "" || cfg.ClusterID == "" || cfg.Report == nil {
 		return nil, fmt.Errorf("executor needs an engine, a node id, a cluster id and a report: %w", errdefs.ErrInvalidArgument)
+	}
+	if cfg.OnEngine == nil {
+		cfg.OnEngine = func(bool) {}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -149,6 +155,7 @@ func (e *Executor) watch(ctx context.Context) error {
 		err := e.cfg.Engine.Watch(ctx, ClusterLabel, e.cfg.ClusterID, func(ev engine.Event) {
 			if ev.Resync {
 				wait.Reset()
+				e.cfg.OnEngine(true)
 				e.inbox.connect()
 				return
 			}
@@ -157,6 +164,7 @@ func (e *Executor) watch(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		e.cfg.OnEngine(false)
 		e.inbox.disconnect(err)
 		if err := wait.Wait(ctx); err != nil {
 			return err
