@@ -50,10 +50,3 @@ func (a *attempt) Write(p []byte) (int, error) {
 	}
 	return a.w.Write(p)
 }
-
-// Flush sends what has been written: see http.Flusher.
-func (a *attempt) Flush() {
-	if a.begun() {
-		_ = http.NewResponseController(a.w).Flush() // not every writer can, and none must
-	}
-}

@@ -137,29 +137,20 @@ func (f *forwarder) relay(out *attempt, r *http.Request, addr string) {
 		return
 	}
 	defer response.Body.Close()
+	// An answer that breaks off, because its leader dies, is asked for again
+	// while none of it has been passed on. Only long lists are longer than this.
+	head, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	if err != nil {
+		out.again = true
+		return
+	}
 	maps.Copy(out.Header(), response.Header)
 	out.WriteHeader(response.StatusCode)
 	if out.again {
 		return
 	}
-	copyFlushing(out, response.Body)
-}
-
-// copyFlushing copies a stream as it comes: events must not wait in a buffer.
-func copyFlushing(w *attempt, r io.Reader) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
-				return
-			}
-			w.Flush()
-		}
-		if err != nil {
-			return
-		}
-	}
+	_, _ = out.Write(head) // the client has gone, if it fails
+	_, _ = io.Copy(out, response.Body)
 }
 
 func writeError(w http.ResponseWriter, status int, err error) {

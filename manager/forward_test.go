@@ -259,3 +259,39 @@ func TestARequestThatAStoppingManagerDropsIsNoSuccess(t *testing.T) {
 		t.Errorf("of a manager that stops: %d %s, want 503", w.Code, w.Body)
 	}
 }
+
+// breaking is a body that breaks off after its first bytes.
+type breaking struct{ io.Reader }
+
+func (b *breaking) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (b *breaking) Close() error { return nil }
+
+// dying answers with the beginning of an answer, and is no leader any more.
+type dying struct {
+	others
+	council *council
+}
+
+func (d dying) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host != "dying" {
+		return d.others.RoundTrip(r)
+	}
+	defer d.council.elect("m3")
+	return &http.Response{StatusCode: http.StatusCreated, Header: http.Header{}, Body: &breaking{strings.NewReader("{")}, ContentLength: 30, Request: r}, nil
+}
+
+func TestForwardAsksAgainForAnAnswerThatBreaksOff(t *testing.T) {
+	c := newCouncil("dying")
+	f := newForwarder(c, nil, nil)
+	f.client = &http.Client{Transport: dying{others{"m3": echo("m3")}, c}}
+	if got := send(f, "POST", "/services/create", ""); got.Code != http.StatusCreated || !strings.HasPrefix(got.Body.String(), "m3") {
+		t.Errorf("%d %s, want the next leader's answer", got.Code, got.Body)
+	}
+}
