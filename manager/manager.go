@@ -97,7 +97,7 @@ func New(c Config) (*Manager, error) {
 }
 
 func (m *Manager) compose() (err error) {
-	m.transport = newTransport(m.cfg.Dial)
+	m.transport = NewTransport(m.cfg.Dial)
 	m.client = &http.Client{Transport: m.transport}
 	if m.ca, err = ca.New(ca.Config{Store: m.store, Leader: m.leaderAddr, Log: m.log, Registerer: m.cfg.Registerer}); err != nil {
 		return err

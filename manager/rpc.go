@@ -26,6 +26,8 @@ import (
 const (
 	pathReport = "/rpc/report"
 	pathAPI    = "/api"
+	// PathLeave is where a node that leaves says so, after its last session.
+	PathLeave = "/rpc/leave"
 )
 
 // RPC is one call that other nodes may make, over HTTP/2 with certificates on
@@ -47,6 +49,7 @@ func (m *Manager) newRPCs() []RPC {
 	return []RPC{
 		{http.MethodPost, assignment.Path, nodes, m.dispatcher},
 		{http.MethodPost, pki.RenewPath, nodes, m.ca.RenewHandler()},
+		{http.MethodPost, PathLeave, nodes, http.HandlerFunc(m.left)},
 		{http.MethodPost, pathReport, managers, http.HandlerFunc(m.report)},
 		{"", pathAPI + "/", managers, http.StripPrefix(pathAPI, versioned(m.apiMux()))},
 	}
@@ -107,6 +110,14 @@ func identity(r *http.Request) (nodeID, role string, ok bool) {
 	return peer.NodeID, string(peer.Role), err == nil
 }
 
+// left notes that the calling node leaves. Only the leader can.
+func (m *Manager) left(w http.ResponseWriter, r *http.Request) {
+	nodeID, _, _ := identity(r) // authorize has seen to it
+	if err := m.dispatcher.Left(r.Context(), nodeID); err != nil {
+		api.WriteError(w, err)
+	}
+}
+
 // report takes in what another manager's dispatcher has heard.
 func (m *Manager) report(w http.ResponseWriter, r *http.Request) {
 	var batch dispatcher.Batch
@@ -149,9 +160,9 @@ func (m *Manager) forwardBatch(ctx context.Context, batch dispatcher.Batch) (ans
 	return answer, json.NewDecoder(response.Body).Decode(&answer)
 }
 
-// newTransport reaches other managers over one HTTP/2 connection each, which
+// NewTransport reaches managers over one HTTP/2 connection each, which
 // is given up when it stays silent.
-func newTransport(dial func(ctx context.Context, addr, protocol string) (net.Conn, error)) *http.Transport {
+func NewTransport(dial func(ctx context.Context, addr, protocol string) (net.Conn, error)) *http.Transport {
 	t := &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

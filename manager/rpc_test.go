@@ -26,6 +26,7 @@ func rpcMatrix() map[string][]pki.Role {
 		"POST " + assignment.Path: nodes,
 		"POST " + pki.RenewPath:   nodes,
 		"POST " + pathReport:      {pki.RoleManager},
+		"POST " + PathLeave:       nodes,
 		pathAPI + "/":             {pki.RoleManager},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"shoal/internal/pki"
+	"shoal/manager"
 	"shoal/manager/api"
 	"shoal/worker"
 )
@@ -46,6 +47,7 @@ func (n *Node) leave(ctx context.Context, force bool) error {
 	m.stepDown(ctx)
 	m.sayGoodbye()
 	n.stop(m)
+	m.tellLeft(ctx)
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
 	var purge error
@@ -56,6 +58,36 @@ func (n *Node) leave(ctx context.Context, force bool) error {
 		}
 	}
 	return errors.Join(purge, n.cfg.wipe())
+}
+
+// tellLeft tells the leader that this node has left, so that its tasks move at
+// once. If nobody can be told, the silence will say it some seconds later.
+func (m *member) tellLeft(ctx context.Context) {
+	if m.credential.Load() == nil {
+		return // it never ran
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	transport := manager.NewTransport(m.dial)
+	defer transport.CloseIdleConnections()
+	for _, peer := range m.managers() {
+		if peer.NodeID == m.record.Load().NodeID {
+			continue
+		}
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+peer.Addr+manager.PathLeave, nil)
+		if err != nil {
+			continue
+		}
+		response, err := transport.RoundTrip(r)
+		if err != nil {
+			continue
+		}
+		_ = response.Body.Close() // nothing is read from it
+		if response.StatusCode == http.StatusOK {
+			return
+		}
+	}
+	m.log.Info("no manager could be told that this node leaves: they will notice its silence")
 }
 
 // managerLeaveText is why a manager does not simply leave, in Swarm's words.

@@ -80,6 +80,26 @@ func (d *Dispatcher) Report(ctx context.Context, b Batch) (Answer, error) {
 	return answer, nil
 }
 
+// Left writes down that a node has left the cluster and closed its session: it
+// is down from now on, without a wait for signs of life. It fails unless this
+// manager leads.
+func (d *Dispatcher) Left(ctx context.Context, nodeID string) error {
+	d.mu.Lock()
+	leading := d.ledger != nil
+	d.mu.Unlock()
+	if !leading {
+		return errNotLeading
+	}
+	err := d.cfg.Store.Update(ctx, func(v *state.View) ([]state.Change, error) {
+		return planDown(v, []string{nodeID}, time.Now()), nil
+	})
+	if err != nil {
+		return fmt.Errorf("node %s leaves: %w", nodeID, err)
+	}
+	d.cfg.Log.Info("node left", "node", nodeID)
+	return nil
+}
+
 // term is what the leader remembers from round to round.
 type term struct {
 	d          *Dispatcher
