@@ -71,6 +71,9 @@ func writeGaps(b *testing.B, s *site, harm, heal func(*lab.Host) error) {
 		s.awaitReady(b, survivors[0], len(s.Hosts()))
 		l, d, err := w.check(b.Context(), s.shoal[survivors[0]])
 		ok(b, err)
+		for _, err := range w.failed {
+			b.Logf("round %d: %v", round, err)
+		}
 		failed, lost, doubled, acked = failed+len(w.failed), lost+l, doubled+d, acked+len(w.acked)
 	}
 	b.Logf("%d rounds, %d acknowledged writes, gaps %v", s.rounds(), acked, gaps)

@@ -77,7 +77,7 @@ func (s *Store) openTerm(t *term) {
 	t.number = r.CurrentTerm()
 	if err := s.await(t.ctx, r.Barrier(0)); err != nil {
 		if t.ctx.Err() == nil && !errors.Is(err, raft.ErrLeadershipLost) && !errors.Is(err, raft.ErrNotLeader) {
-			s.log.Warn("leadership without effect", "err", err)
+			s.log.Warn("leadership without effect", "error", err)
 		}
 		return
 	}
@@ -128,7 +128,7 @@ func (s *Store) Lead(ctx context.Context, f func(context.Context) error) error {
 			continue
 		}
 		if err := s.leadTerm(ctx, t, f); err != nil {
-			s.log.Error("the work of the leader ended, handing over", "err", err)
+			s.log.Error("the work of the leader ended, handing over", "error", err)
 			if err := s.TransferLeadership(ctx); err == nil {
 				<-t.ctx.Done()
 				continue

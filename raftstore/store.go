@@ -255,7 +255,7 @@ func (s *Store) fail(err error) {
 	if !first {
 		return
 	}
-	s.log.Error("this manager stops", "err", err)
+	s.log.Error("this manager stops", "error", err)
 	s.guard.mute()
 	s.endTerm()
 	close(s.failed)

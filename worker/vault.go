@@ -143,7 +143,7 @@ func (w *Worker) saveIfDirty() {
 
 func (w *Worker) save() {
 	if err := w.vault.save(w.held.memory()); err != nil {
-		w.log.Error("assignments are not on disk", "err", err)
+		w.log.Error("assignments are not on disk", "error", err)
 		w.held.markDirty()
 	}
 }

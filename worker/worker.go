@@ -111,7 +111,7 @@ func (w *Worker) sessionConfig() session.Config {
 func (w *Worker) remembered() memory {
 	m, err := w.vault.load()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		w.log.Error("last assignments are lost, waiting for a manager", "err", err)
+		w.log.Error("last assignments are lost, waiting for a manager", "error", err)
 	}
 	return m
 }

@@ -81,7 +81,7 @@ func (d *Dispatcher) session(w http.ResponseWriter, r *http.Request, nodeID, rol
 		if errdefs.IsUnavailable(err) {
 			level = slog.LevelDebug // without a leader every worker asks every two seconds
 		}
-		log.Log(r.Context(), level, "session refused", "err", err)
+		log.Log(r.Context(), level, "session refused", "error", err)
 		http.Error(w, err.Error(), statusOf(err))
 		return
 	}

@@ -157,7 +157,7 @@ func (d *Dispatcher) reportNodes(ctx context.Context) error {
 			beat = false
 		case time.Since(reached) >= fenceAfter:
 			if n := d.hub.shed(errFenced); n > 0 {
-				d.cfg.Log.Warn("leader out of reach, sessions ended", "sessions", n, "err", err)
+				d.cfg.Log.Warn("leader out of reach, sessions ended", "sessions", n, "error", err)
 			}
 			fallthrough
 		default:

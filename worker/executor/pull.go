@@ -87,7 +87,7 @@ func (p *puller) ensure(ctx context.Context, image, auth string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case here:
-		p.log.Warn("pull failed, the image on this node is used", "image", image, "err", err)
+		p.log.Warn("pull failed, the image on this node is used", "image", image, "error", err)
 		return nil
 	}
 	return fmt.Errorf("pull image %s: %w", image, err)

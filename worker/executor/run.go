@@ -21,7 +21,7 @@ func (e *Executor) takeError(t *task, r result) {
 	t.stale = true
 	fatal := !temporary(r.err) && (r.op == prepare || r.op == start)
 	if fatal && t.task.Desired < taskstate.Shutdown {
-		e.log.Info("task ends", "task", t.task.ID, "op", r.op, "err", r.err)
+		e.log.Info("task ends", "task", t.task.ID, "op", r.op, "error", r.err)
 		e.report(t, broken(t.status, r.err, time.Now()))
 		return
 	}
@@ -33,10 +33,10 @@ func (e *Executor) takeError(t *task, r result) {
 	}
 	t.failed = true
 	if r.op == look { // as often as not the engine has just gone
-		e.log.Debug("container cannot be seen, trying again", "task", t.task.ID, "err", r.err)
+		e.log.Debug("container cannot be seen, trying again", "task", t.task.ID, "error", r.err)
 		return
 	}
-	e.log.Warn("step of a task failed, trying again", "task", t.task.ID, "op", r.op, "err", r.err)
+	e.log.Warn("step of a task failed, trying again", "task", t.task.ID, "op", r.op, "error", r.err)
 	if !t.status.State.Terminal() {
 		s := t.status
 		s.Err = r.err.Error()

@@ -27,7 +27,7 @@ type task struct {
 func (e *Executor) take(ctx context.Context, n news) map[string]bool {
 	touched := map[string]bool{}
 	if n.lost != nil && !e.lost {
-		e.log.Warn("engine lost, tasks keep their last state", "err", n.lost)
+		e.log.Warn("engine lost, tasks keep their last state", "error", n.lost)
 		e.lost = true
 		e.synced = false
 		e.metrics.up.Set(0)
@@ -209,7 +209,7 @@ func (e *Executor) report(t *task, s taskstate.Status) bool {
 		return false
 	}
 	if s.State != t.status.State {
-		e.log.Debug("task moves", "task", t.task.ID, "from", t.status.State, "to", s.State, "err", s.Err)
+		e.log.Debug("task moves", "task", t.task.ID, "from", t.status.State, "to", s.State, "error", s.Err)
 	}
 	t.status = s
 	e.cfg.Report(t.task.ID, s)

@@ -213,7 +213,7 @@ func (s *Session) note(err error) {
 		return
 	}
 	s.faults[err.Error()] = true
-	s.cfg.Log.Warn("no session with the managers, trying on", "err", err)
+	s.cfg.Log.Warn("no session with the managers, trying on", "error", err)
 	var refused *refusedError
 	if errors.As(err, &refused) {
 		s.cfg.OnRefused(err)
@@ -266,7 +266,7 @@ func (s *Session) refreshDescription(ctx context.Context) bool {
 	defer cancel()
 	d, err := s.cfg.Describe(ctx)
 	if err != nil {
-		s.cfg.Log.Debug("node cannot be described now", "err", err)
+		s.cfg.Log.Debug("node cannot be described now", "error", err)
 		return false
 	}
 	s.mu.Lock()
