@@ -37,6 +37,9 @@ func (s *shell) ensureDaemon(ctx context.Context, d daemonFlags, f *flags) error
 	if d.socket == "" || answers(d.socket) {
 		return refuseLocal(f, h)
 	}
+	if d.socket != strings.TrimPrefix(defaultHost, "unix://") && !f.changed("state-dir") {
+		return fmt.Errorf("no daemon answers at %s: start `shoal daemon` there, or say with --state-dir where the one to be started keeps its state", h.addr)
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find shoal's own program: %w", err)
