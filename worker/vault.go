@@ -6,13 +6,14 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"shoal/internal/durable"
 )
 
 const (
@@ -86,30 +87,10 @@ func (v *vault) save(m memory) error {
 	nonce := make([]byte, v.aead.NonceSize())
 	rand.Read(nonce) // never fails
 	sealed := v.aead.Seal(append([]byte(format), nonce...), nonce, text, v.owner)
-	if err := v.replace(sealed); err != nil {
+	if err := durable.Write(v.path(), sealed); err != nil {
 		return fmt.Errorf("save assignments: %w", err)
 	}
 	return nil
-}
-
-func (v *vault) replace(data []byte) error {
-	f, err := os.CreateTemp(v.dir, fileName+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), v.path())
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(v.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // remember writes what the worker holds to disk whenever it has changed, and

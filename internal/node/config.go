@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"shoal/internal/durable"
 	"shoal/worker/executor"
 )
 
@@ -61,7 +62,7 @@ func (c Config) begin() error {
 	if err := c.wipe(); err != nil {
 		return err
 	}
-	return writeFile(c.unfinished(), nil)
+	return durable.Write(c.unfinished(), nil)
 }
 
 // leftovers is what there is of a membership without its record.

@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/containerd/errdefs"
 
+	"shoal/internal/durable"
 	"shoal/internal/pki"
 )
 
@@ -56,7 +56,7 @@ func (r *record) save(path string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path, data)
+	return durable.Write(path, data)
 }
 
 func (r *record) sealGossipKeys(key []byte, keys [][]byte) error {
@@ -96,7 +96,7 @@ func newSealer(key []byte) (cipher.AEAD, error) {
 func makeDataKey(path string) ([]byte, error) {
 	key := make([]byte, 32)
 	rand.Read(key)
-	return key, writeFile(path, key)
+	return key, durable.Write(path, key)
 }
 
 // loadDataKey reads that key. Another one in its place would open nothing.
@@ -109,26 +109,4 @@ func loadDataKey(path string) ([]byte, error) {
 		err = fmt.Errorf("data key %s has %d bytes, want 32", path, len(key))
 	}
 	return key, err
-}
-
-// writeFile puts a file in place whole, or not at all, also if power fails.
-func writeFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already if all went well
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"shoal/internal/durable"
 )
 
 // The files of a node directory.
@@ -61,14 +63,14 @@ func NewCredential(dir string, keyPEM, certPEM, rootPEM []byte) (*Credential, er
 	}
 	// Without node.crt the directory holds no identity: nothing in between is
 	// ever read as one.
-	if err := removeFile(dir, certFile); err != nil {
+	if err := durable.Remove(filepath.Join(dir, certFile)); err != nil {
 		return nil, err
 	}
 	for _, file := range []struct {
 		name string
 		data []byte
 	}{{keyFile, keyPEM}, {rootFile, rootPEM}, {certFile, certPEM}} {
-		if err := writeFile(dir, file.name, file.data); err != nil {
+		if err := durable.Write(filepath.Join(dir, file.name), file.data); err != nil {
 			return nil, err
 		}
 	}
@@ -133,13 +135,13 @@ func (c *Credential) persist(old held, keyPEM, certPEM []byte) error {
 		return err
 	}
 	both := append(bytes.Clone(keyPEM), oldKey...)
-	if err := writeFile(c.dir, keyFile, both); err != nil {
+	if err := durable.Write(filepath.Join(c.dir, keyFile), both); err != nil {
 		return err
 	}
-	if err := writeFile(c.dir, certFile, certPEM); err != nil {
+	if err := durable.Write(filepath.Join(c.dir, certFile), certPEM); err != nil {
 		return err
 	}
-	return writeFile(c.dir, keyFile, keyPEM)
+	return durable.Write(filepath.Join(c.dir, keyFile), keyPEM)
 }
 
 func hold(keyPEM, certPEM, rootPEM []byte) (held, error) {

@@ -1,7 +1,6 @@
 package pki
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +8,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"shoal/internal/durable"
 )
 
 func TestCredentialIsLoadedAsWritten(t *testing.T) {
@@ -131,7 +132,7 @@ func TestReplaceSurvivesACrashAtAnyPoint(t *testing.T) {
 		{newKey, newCert, newCert},
 	} {
 		for name, data := range map[string][]byte{keyFile: files.key, certFile: files.cert, rootFile: root.CertPEM} {
-			if err := writeFile(dir, name, data); err != nil {
+			if err := durable.Write(filepath.Join(dir, name), data); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -150,22 +151,6 @@ func TestNewCredentialTakesOverADirectory(t *testing.T) {
 	loaded, err := LoadCredential(dir)
 	if err != nil || loaded.Identity() != next {
 		t.Errorf("loaded %v, %v, want %v", loaded, err, next)
-	}
-}
-
-func TestWriteFileLeavesNothingBehindOnError(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "taken"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeFile(dir, "taken", []byte("x")); err == nil {
-		t.Error("wrote over a directory")
-	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("left behind: %v", entries)
-	}
-	if err := writeFile(filepath.Join(dir, "gone"), "x", nil); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("err %v, want not exist", err)
 	}
 }
 
