@@ -13,7 +13,7 @@ import (
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
-var version = "dev" //nolint:gochecknoglobals // the linker sets it
+var version = "dev"
 
 func main() {
 	os.Exit(run())

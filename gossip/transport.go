@@ -70,7 +70,7 @@ func (b *bounded) admit() {
 			select {
 			case b.streams <- stream:
 			case <-b.stop:
-				stream.Close()
+				_ = stream.Close() // nobody has used it
 				return
 			}
 		}

@@ -61,7 +61,7 @@ type machine struct {
 // the test.
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "shoal") // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "shoal") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

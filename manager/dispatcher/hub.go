@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -159,9 +160,7 @@ func (m *mail) merge(d delta) {
 	if m.tasks == nil {
 		m.tasks = delta{}
 	}
-	for id, t := range d {
-		m.tasks[id] = t
-	}
+	maps.Copy(m.tasks, d)
 }
 
 // attach registers a session once this replica knows its node and is no

@@ -137,7 +137,7 @@ func (l *ledger) judge(v *state.View, now time.Time, dead func(string) bool) (j 
 			continue
 		}
 		silence := now.Sub(l.lastLocked(n, now))
-		overdue := silence >= DownAfter || silence >= DownAfterDead && dead(n.ID)
+		overdue := overdue(silence, n.ID, dead)
 		if n.Status.State != swarm.NodeStateReady {
 			// It has joined and not been ready yet, so it cannot vanish.
 			if overdue {
@@ -159,6 +159,11 @@ func (l *ledger) judge(v *state.View, now time.Time, dead func(string) bool) (j 
 		j.down = vanished
 	}
 	return j
+}
+
+// overdue reports whether a silence is too long for a node that lives.
+func overdue(silence time.Duration, nodeID string, dead func(string) bool) bool {
+	return silence >= DownAfter || silence >= DownAfterDead && dead(nodeID)
 }
 
 // lastLocked is when a node was heard from, or got its chance to speak.

@@ -15,7 +15,7 @@ import (
 func nobody(string) bool    { return false }
 func everybody(string) bool { return true }
 
-// cluster returns a view with n ready nodes n01, n02, …
+// cluster returns a view with n ready nodes n01, n02 and so on.
 func cluster(n int, more ...state.Object) *state.View {
 	for i := range n {
 		more = append(more, statetest.Node(fmt.Sprintf("n%02d", i+1)))

@@ -14,7 +14,7 @@ import (
 	"shoal/worker/assignment"
 )
 
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // apply returns the view after changes.
 func apply(t *testing.T, store *statetest.Store, changes []state.Change) *state.View {

@@ -159,7 +159,7 @@ func TestSessionRefusesWhoeverMayNotHaveOne(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer resp.Body.Close() //nolint:errcheck // it was only read
+			defer resp.Body.Close()
 			text, _ := io.ReadAll(resp.Body)
 			if resp.StatusCode != tt.status || !strings.Contains(string(text), tt.says) {
 				t.Errorf("status %d %q, want %d with %q", resp.StatusCode, text, tt.status, tt.says)

@@ -123,7 +123,7 @@ func (c *connection) read(transport *http.Transport, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return refusal(resp)
 	}

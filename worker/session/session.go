@@ -214,8 +214,7 @@ func (s *Session) note(err error) {
 	}
 	s.faults[err.Error()] = true
 	s.cfg.Log.Warn("no session with the managers, trying on", "error", err)
-	var refused *refusedError
-	if errors.As(err, &refused) {
+	if _, ok := errors.AsType[*refusedError](err); ok {
 		s.cfg.OnRefused(err)
 	}
 }
