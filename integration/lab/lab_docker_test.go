@@ -241,3 +241,20 @@ func victim(t *testing.T) {
 	os.Stdout.WriteString(strconv.Itoa(l.num) + "\n")
 	<-t.Context().Done() // killed here
 }
+
+func TestTwoLabsLiveSideBySide(t *testing.T) {
+	one := ForTest(t, Config{Hosts: 2, NoEngines: true})
+	two := ForTest(t, Config{Hosts: 2, NoEngines: true})
+	if one.Host(1).Addr == two.Host(1).Addr || one.Dir() == two.Dir() {
+		t.Fatalf("both labs have %s in %s", one.Host(1).Addr, one.Dir())
+	}
+	if err := one.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if name, err := two.Host(2).Run(t.Context(), "hostname"); err != nil || strings.TrimSpace(name) != "h2" {
+		t.Errorf("after the end of the first lab, a host of the second is %q, err %v", name, err)
+	}
+}
