@@ -2,6 +2,7 @@ package session
 
 import (
 	"sync"
+	"time"
 
 	"shoal/internal/taskstate"
 	"shoal/worker/assignment"
@@ -9,6 +10,11 @@ import (
 
 // maxBatch is how many statuses go into one line.
 const maxBatch = 500
+
+// passing is how long a status may wait that a task goes through on its way: a
+// task that starts quickly is written down by the managers once or twice then,
+// not five times. 50ms: below what a user notices.
+const passing = 50 * time.Millisecond
 
 // queue holds the newest status of each task until a manager has committed
 // it. One batch is under way at a time, so a task whose status changes faster
@@ -21,6 +27,7 @@ type queue struct {
 	order   []string // of waiting, oldest first
 	sent    []assignment.StatusUpdate
 	seq     uint64 // of sent, or of the last batch that was acknowledged
+	late    bool   // a wake is due for statuses that may wait
 }
 
 func newQueue() *queue {
@@ -34,7 +41,23 @@ func (q *queue) put(taskID string, s taskstate.Status) {
 		q.order = append(q.order, taskID)
 	}
 	q.waiting[taskID] = s
-	wake(q.wake)
+	if s.State < taskstate.Accepted || s.State >= taskstate.Running {
+		wake(q.wake)
+		return
+	}
+	if !q.late {
+		q.late = true
+		time.AfterFunc(passing, q.wakeLate)
+	}
+}
+
+func (q *queue) wakeLate() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.late = false
+	if len(q.order) > 0 {
+		wake(q.wake)
+	}
 }
 
 // next returns the next batch, nil while there is none or one is under way.
