@@ -33,6 +33,7 @@ func TestFaults(t *testing.T) {
 		{"a cut or a pause of five seconds moves nothing", shortAbsence},
 		{"a restarted engine gets its tasks back", restartedEngine},
 		{"a killed engine gets its tasks back", killedEngine},
+		{"an engine that stays away takes its node out", absentEngine},
 		{"a worker that is cut off is replaced and cleaned up", cutWorker},
 		{"writes outlive a cut of the leader", cutLeader},
 		{"writes outlive a kill of the leader", killedLeader},
@@ -113,6 +114,22 @@ func killedEngine(t *testing.T, s *site) {
 	ok(t, h.StartEngine(t.Context()))
 	s.converged(t, s.Host(1), "web", replicas)
 	s.awaitReady(t, s.Host(1), 5)
+}
+
+// absentEngine: a daemon without an engine can run nothing, so its node is down.
+func absentEngine(t *testing.T, s *site) {
+	via, h := s.Host(1), s.Host(4)
+	id := s.nodeID(t, h)
+	ensureTasks(t, s, via, id)
+	ok(t, h.StopEngine(t.Context()))
+	rest := others(s.Hosts(), h)
+	tasks := converged(t, s.shoal[via], "web", replicas, func() ([]string, error) { return s.running(t, "web", rest...) })
+	if n := perNode(tasks)[id]; n > 0 {
+		t.Errorf("%d tasks are still on the node whose engine is away", n)
+	}
+	ok(t, h.StartEngine(t.Context()))
+	s.awaitReady(t, via, 5)
+	s.converged(t, via, "web", replicas)
 }
 
 func cutWorker(t *testing.T, s *site) {
