@@ -29,7 +29,7 @@ const (
 )
 
 // maxChanges bounds one update, so that no entry of the log grows too large.
-const maxChanges = 1000
+const maxChanges = 2000
 
 // maxQuiet bounds the rest between two rounds. A rest is as long as the round
 // before it: a burst becomes few rounds, a lone task waits for nothing.
