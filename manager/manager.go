@@ -184,10 +184,29 @@ func (m *Manager) API() http.Handler { return m.handler }
 // Changed is closed when the manager's view has changed.
 func (m *Manager) Changed() <-chan struct{} { return m.store.Changed() }
 
+// members are the managers of the consensus and which of them answer.
+func (m *Manager) members() []raftstore.Peer {
+	leader, _, _ := m.store.Leader()
+	return reachability(m.store.Peers(), m.nodeID, leader, m.cfg.Dead)
+}
+
+// reachability says which managers answer, as self can tell: only a leader hears
+// from all of them through Raft, the others go by gossip.
+func reachability(peers []raftstore.Peer, self, leader string, dead func(nodeID string) bool) []raftstore.Peer {
+	if leader == self {
+		return peers
+	}
+	for i := range peers {
+		p := &peers[i]
+		p.Reachable = p.ID == self || dead == nil || !dead(p.ID)
+	}
+	return peers
+}
+
 func (m *Manager) peers() []api.Peer {
 	leader, _, _ := m.store.Leader()
 	var peers []api.Peer
-	for _, p := range m.store.Peers() {
+	for _, p := range m.members() {
 		peers = append(peers, api.Peer{NodeID: p.ID, Addr: p.Addr, Leader: p.ID == leader, Reachable: p.Reachable})
 	}
 	return peers
@@ -223,7 +242,7 @@ func (m *Manager) Describe(info *swarm.Info) {
 // Count returns how many managers have a vote and how many of them answer, as
 // far as this manager knows.
 func (m *Manager) Count() (voters, reachable int) {
-	for _, p := range m.store.Peers() {
+	for _, p := range m.members() {
 		if p.Voter {
 			voters++
 			if p.Reachable {

@@ -17,6 +17,26 @@ func contextWithTimeout(t *testing.T, d time.Duration) (context.Context, context
 	return context.WithTimeout(t.Context(), d)
 }
 
+func TestReachabilityIsTheLeadersOrGossips(t *testing.T) {
+	for name, c := range map[string]struct {
+		leader string
+		want   map[string]bool
+	}{
+		"on the leader, as Raft has heard": {"a", map[string]bool{"a": true, "b": false, "c": true}},
+		"on a follower, as gossip says":    {"b", map[string]bool{"a": true, "b": true, "c": false}},
+		"without a leader, as gossip says": {"", map[string]bool{"a": true, "b": true, "c": false}},
+	} {
+		peers := []raftstore.Peer{{ID: "a", Reachable: true}, {ID: "b"}, {ID: "c", Reachable: true}}
+		got := map[string]bool{}
+		for _, p := range reachability(peers, "a", c.leader, func(id string) bool { return id == "c" }) {
+			got[p.ID] = p.Reachable
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestPlanMembership(t *testing.T) {
 	manager := func(id string) *state.Node {
 		return statetest.Node(id, statetest.Manager, func(n *state.Node) { n.Addr = id + ":2377" })

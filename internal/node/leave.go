@@ -94,18 +94,17 @@ func (m *member) tellLeft(ctx context.Context) {
 func (m *member) managerLeaveText() error {
 	const attempt = "You are attempting to leave the swarm on a node that is participating as a manager. "
 	mgr := m.manager()
-	switch voters, reachable := 1, 1; {
-	case mgr != nil && m.countManagers(&voters, &reachable) && voters == 1:
+	var voters, reachable int
+	if mgr != nil {
+		voters, reachable = mgr.Count()
+	}
+	switch {
+	case mgr != nil && voters == 1:
 		return unavailable(attempt + "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message.")
 	case mgr != nil && reachable-1 < voters/2+1:
 		return unavailable(attempt+"Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message.", reachable-1, voters)
 	}
 	return unavailable(attempt + "The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message.")
-}
-
-func (m *member) countManagers(voters, reachable *int) bool {
-	*voters, *reachable = m.manager().Count()
-	return true
 }
 
 // stepDown asks the other managers to go on without this one, as far as it can
