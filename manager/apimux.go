@@ -24,13 +24,11 @@ func (m *Manager) apiMux() http.Handler {
 // versioned takes the API version off a forwarded path again.
 func versioned(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		version, path, err := api.SplitVersion(r.URL.Path)
+		bare, err := api.Unversioned(r)
 		if err != nil {
 			api.WriteError(w, err)
 			return
 		}
-		bare := r.Clone(api.WithVersion(r.Context(), version))
-		bare.URL.Path, bare.URL.RawPath = path, ""
 		next.ServeHTTP(w, bare)
 	})
 }

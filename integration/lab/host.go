@@ -141,9 +141,6 @@ func (h *Host) StartDaemon(ctx context.Context, args ...string) error {
 	return h.await(ctx, p, h.ShoalSocket())
 }
 
-// StopDaemon stops the daemon as an operator would.
-func (h *Host) StopDaemon(ctx context.Context) error { return h.Daemon().Stop(ctx) }
-
 // StopEngine stops the engine as an operator would.
 func (h *Host) StopEngine(ctx context.Context) error { return h.Engine().Stop(ctx) }
 

@@ -15,18 +15,9 @@ const Length = 25
 // New returns a fresh random id: 128 bits, so a clash is not a case that
 // callers handle.
 func New() string {
-	return encode(16, Length)
-}
-
-// Secret returns n base 36 characters that hold bits random bits.
-func Secret(bits, n int) string {
-	return encode(bits/8, n)
-}
-
-func encode(size, width int) string {
-	raw := make([]byte, size)
+	raw := make([]byte, 16)
 	rand.Read(raw) // never fails: crypto/rand aborts the program instead
-	return Base36(raw, width)
+	return Base36(raw, Length)
 }
 
 // Base36 writes raw as a number in base 36, padded with zeros to width.

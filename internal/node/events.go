@@ -38,13 +38,9 @@ func (e *eventWriter) begun() bool {
 
 // events hands on the engine's events until its stream ends.
 func (e *engineProxy) events(ctx context.Context, query string, emit func(any) error) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/events?"+query, nil)
+	response, err := e.ask(ctx, "/events?"+query)
 	if err != nil {
 		return err
-	}
-	response, err := e.transport.RoundTrip(r)
-	if err != nil {
-		return fmt.Errorf("the Docker Engine at unix://%s does not answer: %w", e.socket, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {

@@ -53,15 +53,24 @@ func (e *engineProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.proxy.ServeHTTP(w, r)
 }
 
-// get asks the engine and decodes its answer.
-func (e *engineProxy) get(ctx context.Context, path string, into any) error {
+// ask sends a GET to the engine.
+func (e *engineProxy) ask(ctx context.Context, path string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := e.transport.RoundTrip(r)
 	if err != nil {
-		return fmt.Errorf("the Docker Engine at unix://%s does not answer: %w", e.socket, err)
+		return nil, fmt.Errorf("the Docker Engine at unix://%s does not answer: %w", e.socket, err)
+	}
+	return response, nil
+}
+
+// get asks the engine and decodes its answer.
+func (e *engineProxy) get(ctx context.Context, path string, into any) error {
+	response, err := e.ask(ctx, path)
+	if err != nil {
+		return err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {

@@ -106,18 +106,16 @@ func (n *Node) dockerAPI() http.Handler {
 		pprof.Handler(r.PathValue("profile")).ServeHTTP(w, r)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		version, path, err := api.SplitVersion(r.URL.Path)
+		bare, err := api.Unversioned(r)
 		if err != nil {
 			api.WriteError(w, err)
 			return
 		}
-		bare := r.Clone(api.WithVersion(r.Context(), version))
-		bare.URL.Path, bare.URL.RawPath = path, ""
 		if _, pattern := local.Handler(bare); pattern != "" {
 			local.ServeHTTP(w, bare)
 			return
 		}
-		if isCluster(path) {
+		if isCluster(bare.URL.Path) {
 			n.cluster(w, bare)
 			return
 		}

@@ -50,6 +50,18 @@ func SplitVersion(path string) (version, rest string, err error) {
 	return version, "/" + rest, nil
 }
 
+// Unversioned returns the request without the version prefix of its path, which
+// Version tells from then on.
+func Unversioned(r *http.Request) (*http.Request, error) {
+	version, path, err := SplitVersion(r.URL.Path)
+	if err != nil {
+		return nil, err
+	}
+	bare := r.Clone(WithVersion(r.Context(), version))
+	bare.URL.Path, bare.URL.RawPath = path, ""
+	return bare, nil
+}
+
 func isVersionNumber(s string) bool {
 	dots := 0
 	for _, c := range []byte(s) {
