@@ -106,7 +106,7 @@ func refusable(k state.Kind) bool {
 	switch k {
 	case state.KindService, state.KindRevision, state.KindNetwork, state.KindSecret, state.KindConfig, state.KindVolume:
 		return true
-	case state.KindCluster, state.KindNode, state.KindTask, state.KindRequest:
+	case state.KindCluster, state.KindNode, state.KindTask, state.KindRequest, state.KindAttachment:
 		return false
 	default:
 		return true

@@ -17,7 +17,7 @@ func layers() map[string]int {
 		"manager/api": 50, "manager/ca": 50, // doors
 		"manager/orchestrator": 40, "manager/allocator": 40, "manager/scheduler": 40, // loops
 		"manager/dispatcher": 40, "manager/reaper": 40,
-		"worker/session": 40, "worker/executor": 40,
+		"worker/session": 40, "worker/executor": 40, "worker/network": 40,
 		"raftstore": 30, "gossip": 30, "overlay": 30, "worker/engine": 30, // the outside world
 		"raftstore/state": 20, "worker/assignment": 20, // the domain
 		"internal/pki": 11, // a leaf that uses leaves
@@ -96,7 +96,7 @@ func bans() []ban {
 		{"worker", "shoal/raftstore", nil, "a worker knows assignments, not the cluster's state"},
 		{"manager", "shoal/worker", []string{"shoal/worker/assignment"}, "manager and worker share the wire types and nothing else"},
 		{"raftstore/state", "os", nil, pure},
-		{"raftstore/state", "net", nil, pure},
+		{"raftstore/state", "net", []string{"net/netip"}, pure},
 		{"raftstore/state", "log/slog", nil, pure},
 		{"raftstore/state", "math/rand", nil, pure},
 		{"raftstore/state", "crypto/rand", nil, pure},
@@ -153,6 +153,8 @@ func homes() map[string][]string {
 		"github.com/vishvananda/netlink":      {"overlay"},
 		"github.com/vishvananda/netns":        {"overlay"},
 		"github.com/google/nftables":          {"overlay"},
+		"github.com/miekg/dns":                {"overlay"},
+		"golang.zx2c4.com/wireguard":          {"overlay"},
 		"github.com/coreos/go-systemd":        {"cli", "internal/node"},
 		"github.com/rogpeppe/go-internal":     {"cli"},
 		"github.com/hashicorp/go-metrics":     {"raftstore", "gossip", "internal/node"},

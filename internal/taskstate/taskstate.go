@@ -4,6 +4,7 @@ package taskstate
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -100,4 +101,5 @@ type Status struct {
 	PID         int                `json:"pid,omitempty"`
 	ExitCode    int                `json:"exitCode,omitempty"`
 	Ports       []swarm.PortConfig `json:"ports,omitempty"` // host-mode ports as bound
+	Addrs       []netip.Addr       `json:"addrs,omitempty"` // on the node's gateway network
 }

@@ -9,6 +9,7 @@ package state
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -33,6 +34,8 @@ const (
 	KindConfig   Kind = "config"
 	KindVolume   Kind = "volume"
 	KindRequest  Kind = "request"
+	// KindAttachment is since 2026-11-25.
+	KindAttachment Kind = "attachment"
 )
 
 // Object is one stored thing. Its implementations are pointers to the structs
@@ -52,6 +55,12 @@ type Cluster struct {
 	RootCert   []byte   `json:",omitempty"` // PEM
 	RootKey    []byte   `json:",omitempty"` // PEM, PKCS 8; secret
 	GossipKeys [][]byte `json:",omitempty"` // 32 bytes each, newest first; secret
+	// MeshPool is where nodes get the subnets of their gateway networks from.
+	MeshPool netip.Prefix `json:",omitzero"`
+	// OverlayKeys are what pairs of nodes derive the preshared keys of their
+	// tunnels from, newest first; 32 bytes each, secret.
+	OverlayKeys  [][]byte  `json:",omitempty"`
+	OverlayKeyAt time.Time `json:",omitzero"` // when the newest was made
 	// FeatureLevel is the highest level that every manager understands. Kinds
 	// and fields of a later level are not written.
 	FeatureLevel int `json:",omitempty"`
@@ -78,6 +87,12 @@ type Node struct {
 	Boot       string `json:",omitempty"` // drawn by each start of its daemon
 	// DownSince is when Status.State became down; zero in every other state.
 	DownSince time.Time `json:",omitzero"`
+	// MeshIndex numbers the node's place in the mesh, from 1, and Mesh are the
+	// subnets of its gateway network, one for each family; 0: it has none yet.
+	MeshIndex int            `json:",omitempty"`
+	Mesh      []netip.Prefix `json:",omitempty"`
+	// TunnelKey is the public key of the node's end of encrypted tunnels.
+	TunnelKey []byte `json:",omitempty"`
 }
 
 // Service is what the user asked for. Spec is that of Revision.
@@ -115,6 +130,11 @@ type Task struct {
 	// the restart delay.
 	StartAfter time.Time `json:",omitzero"`
 	Restarts   Restarts  `json:",omitzero"`
+	// Networks are those that the allocator put the task on: all cluster
+	// networks of its spec, and ingress if its service publishes ports.
+	Networks []TaskNetwork `json:",omitempty"`
+	// Withdrawn says that no node sends the task anything new: it may stop.
+	Withdrawn bool `json:",omitempty"`
 }
 
 // Restarts is the history of a slot under one revision, as far as the next
@@ -126,7 +146,13 @@ type Restarts struct {
 }
 
 // Network is a cluster network.
-type Network struct{ swarm.Network }
+type Network struct {
+	swarm.Network
+	VNI       uint32 `json:",omitempty"` // VXLAN network identifier
+	Pools     []Pool `json:",omitempty"` // the same as IPAMOptions, IPv4 first
+	Encrypted bool   `json:",omitempty"`
+	MTU       int    `json:",omitempty"` // as the user asked; 0: each node's default
+}
 
 // Secret is a named value that tasks receive as a file. Spec.Data is secret.
 type Secret struct{ swarm.Secret }
@@ -166,40 +192,45 @@ func (*Secret) Kind() Kind   { return KindSecret }   // Kind implements Object.
 func (*Config) Kind() Kind   { return KindConfig }   // Kind implements Object.
 func (*Volume) Kind() Kind   { return KindVolume }   // Kind implements Object.
 func (*Request) Kind() Kind  { return KindRequest }  // Kind implements Object.
+// Kind implements Object.
+func (*Attachment) Kind() Kind { return KindAttachment }
 
 // Key implements Object: there is one cluster, so its key is constant.
-func (*Cluster) Key() string    { return "cluster" }
-func (n *Node) Key() string     { return n.ID }                               // Key implements Object.
-func (s *Service) Key() string  { return s.ID }                               // Key implements Object.
-func (r *Revision) Key() string { return RevisionKey(r.ServiceID, r.Number) } // Key implements Object.
-func (t *Task) Key() string     { return t.ID }                               // Key implements Object.
-func (n *Network) Key() string  { return n.ID }                               // Key implements Object.
-func (s *Secret) Key() string   { return s.ID }                               // Key implements Object.
-func (c *Config) Key() string   { return c.ID }                               // Key implements Object.
-func (v *Volume) Key() string   { return v.Name }                             // Key implements Object.
-func (r *Request) Key() string  { return r.ID }                               // Key implements Object.
+func (*Cluster) Key() string      { return "cluster" }
+func (n *Node) Key() string       { return n.ID }                               // Key implements Object.
+func (s *Service) Key() string    { return s.ID }                               // Key implements Object.
+func (r *Revision) Key() string   { return RevisionKey(r.ServiceID, r.Number) } // Key implements Object.
+func (t *Task) Key() string       { return t.ID }                               // Key implements Object.
+func (n *Network) Key() string    { return n.ID }                               // Key implements Object.
+func (s *Secret) Key() string     { return s.ID }                               // Key implements Object.
+func (c *Config) Key() string     { return c.ID }                               // Key implements Object.
+func (v *Volume) Key() string     { return v.Name }                             // Key implements Object.
+func (r *Request) Key() string    { return r.ID }                               // Key implements Object.
+func (a *Attachment) Key() string { return a.ID }                               // Key implements Object.
 
-func (c *Cluster) meta() *swarm.Meta  { return &c.Meta }
-func (n *Node) meta() *swarm.Meta     { return &n.Meta }
-func (s *Service) meta() *swarm.Meta  { return &s.Meta }
-func (r *Revision) meta() *swarm.Meta { return &r.Meta }
-func (t *Task) meta() *swarm.Meta     { return &t.Meta }
-func (n *Network) meta() *swarm.Meta  { return &n.Meta }
-func (s *Secret) meta() *swarm.Meta   { return &s.Meta }
-func (c *Config) meta() *swarm.Meta   { return &c.Meta }
-func (v *Volume) meta() *swarm.Meta   { return &v.Meta }
-func (r *Request) meta() *swarm.Meta  { return &r.Meta }
+func (c *Cluster) meta() *swarm.Meta    { return &c.Meta }
+func (n *Node) meta() *swarm.Meta       { return &n.Meta }
+func (s *Service) meta() *swarm.Meta    { return &s.Meta }
+func (r *Revision) meta() *swarm.Meta   { return &r.Meta }
+func (t *Task) meta() *swarm.Meta       { return &t.Meta }
+func (n *Network) meta() *swarm.Meta    { return &n.Meta }
+func (s *Secret) meta() *swarm.Meta     { return &s.Meta }
+func (c *Config) meta() *swarm.Meta     { return &c.Meta }
+func (v *Volume) meta() *swarm.Meta     { return &v.Meta }
+func (r *Request) meta() *swarm.Meta    { return &r.Meta }
+func (a *Attachment) meta() *swarm.Meta { return &a.Meta }
 
-func (c *Cluster) clone() Object  { d := *c; return &d }
-func (n *Node) clone() Object     { d := *n; return &d }
-func (s *Service) clone() Object  { d := *s; return &d }
-func (r *Revision) clone() Object { d := *r; return &d }
-func (t *Task) clone() Object     { d := *t; return &d }
-func (n *Network) clone() Object  { d := *n; return &d }
-func (s *Secret) clone() Object   { d := *s; return &d }
-func (c *Config) clone() Object   { d := *c; return &d }
-func (v *Volume) clone() Object   { d := *v; return &d }
-func (r *Request) clone() Object  { d := *r; return &d }
+func (c *Cluster) clone() Object    { d := *c; return &d }
+func (n *Node) clone() Object       { d := *n; return &d }
+func (s *Service) clone() Object    { d := *s; return &d }
+func (r *Revision) clone() Object   { d := *r; return &d }
+func (t *Task) clone() Object       { d := *t; return &d }
+func (n *Network) clone() Object    { d := *n; return &d }
+func (s *Secret) clone() Object     { d := *s; return &d }
+func (c *Config) clone() Object     { d := *c; return &d }
+func (v *Volume) clone() Object     { d := *v; return &d }
+func (r *Request) clone() Object    { d := *r; return &d }
+func (a *Attachment) clone() Object { d := *a; return &d }
 
 // newObject returns an empty object of kind k to decode into.
 func newObject(k Kind) (Object, error) {
@@ -224,6 +255,8 @@ func newObject(k Kind) (Object, error) {
 		return &Volume{}, nil
 	case KindRequest:
 		return &Request{}, nil
+	case KindAttachment:
+		return &Attachment{}, nil
 	}
 	return nil, fmt.Errorf("unknown kind %q: written by a later version of shoal", k)
 }

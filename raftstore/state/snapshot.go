@@ -32,7 +32,7 @@ type (
 const snapshotFormat = "shoal state"
 
 func kinds() []Kind {
-	return []Kind{KindCluster, KindNode, KindService, KindRevision, KindTask, KindNetwork, KindSecret, KindConfig, KindVolume, KindRequest}
+	return []Kind{KindCluster, KindNode, KindService, KindRevision, KindTask, KindNetwork, KindSecret, KindConfig, KindVolume, KindRequest, KindAttachment}
 }
 
 // Objects yields every object of the view, by kind and key.

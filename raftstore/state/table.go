@@ -21,9 +21,10 @@ type row[T Object] struct {
 }
 
 // index is a tree of the objects that have a key, sorted by key, then by tie.
+// An object may have several keys, and must not yield one of them twice.
 type index[T Object] struct {
 	tree *btree.BTreeG[row[T]]
-	key  func(T) (key string, ok bool)
+	keys func(o T, yield func(key string))
 }
 
 // table holds the objects of one kind. It is changed only between clone and
@@ -58,7 +59,16 @@ func newIndex[T Object](key func(T) (string, bool), tie func(a, b T) bool) index
 	if tie == nil {
 		tie = byKey[T]
 	}
-	return index[T]{tree: newTree(tie), key: key}
+	return index[T]{tree: newTree(tie), keys: func(o T, yield func(string)) {
+		if k, ok := key(o); ok {
+			yield(k)
+		}
+	}}
+}
+
+// newMultiIndex sorts the objects by each of their keys, then by Key.
+func newMultiIndex[T Object](keys func(T, func(string))) index[T] {
+	return index[T]{tree: newTree(byKey[T]), keys: keys}
 }
 
 // clone returns a table that can be changed while this one stays as it is.
@@ -69,7 +79,7 @@ func (t *table[T]) clone() *table[T] {
 	defer t.cloning.Unlock()
 	c := &table[T]{rows: t.rows.Clone(), indexes: make([]index[T], len(t.indexes))}
 	for i, x := range t.indexes {
-		c.indexes[i] = index[T]{tree: x.tree.Clone(), key: x.key}
+		c.indexes[i] = index[T]{tree: x.tree.Clone(), keys: x.keys}
 	}
 	return c
 }
@@ -86,9 +96,7 @@ func (t *table[T]) put(o T) (old T, replaced bool) {
 		if replaced {
 			x.remove(before.object)
 		}
-		if key, ok := x.key(o); ok {
-			x.tree.ReplaceOrInsert(row[T]{key: key, object: o})
-		}
+		x.keys(o, func(key string) { x.tree.ReplaceOrInsert(row[T]{key: key, object: o}) })
 	}
 	return before.object, replaced
 }
@@ -105,9 +113,7 @@ func (t *table[T]) delete(key string) (old T, found bool) {
 }
 
 func (x index[T]) remove(o T) {
-	if key, ok := x.key(o); ok {
-		x.tree.Delete(row[T]{key: key, object: o})
-	}
+	x.keys(o, func(key string) { x.tree.Delete(row[T]{key: key, object: o}) })
 }
 
 // prefix yields the objects whose Key begins with prefix, in order.

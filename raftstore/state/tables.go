@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"strconv"
 	"strings"
 
 	"shoal/internal/taskstate"
@@ -14,14 +15,32 @@ const (
 	byService = 0 // of tasks; by slot, then id
 	byNode    = 1 // of tasks that have one
 	byStage   = 2 // of tasks that a loop waits for
+	byAddr    = 3 // of tasks that have not ended
+	byNetwork = 4 // of tasks that have not ended
+
+	byVIP            = 1 // of services
+	serviceByNetwork = 2 // of services; "" for those that publish ports
+	byPort           = 3 // of services
+
+	byVNI     = 1 // of networks
+	byGateway = 2 // of networks, with their reserved addresses
+	byIngress = 3 // of the one network that is
+
+	byMesh = 0 // of nodes
+
+	attachmentByAddr    = 0
+	attachmentByNode    = 1
+	attachmentByNetwork = 2
 
 	byAge = 0 // of requests
 )
 
-// Stages of a task that a loop waits for; see View.TasksNew, TasksPending.
+// Stages of a task that a loop waits for; see View.TasksNew, TasksPending,
+// TasksLeaving.
 const (
 	stageNew     = "new"
 	stagePending = "pending"
+	stageLeaving = "leaving"
 )
 
 // tables are all objects at one index.
@@ -36,23 +55,42 @@ type tables struct {
 	configs   *table[*Config]
 	volumes   *table[*Volume]
 	requests  *table[*Request]
+
+	attachments *table[*Attachment]
 }
 
 func newTables() tables {
 	return tables{
 		clusters: newTable[*Cluster](),
-		nodes:    newTable[*Node](),
-		services: newTable(newIndex(func(s *Service) (string, bool) { return strings.ToLower(s.Spec.Name), true }, nil)),
+		nodes:    newTable(newIndex(func(n *Node) (string, bool) { return strconv.Itoa(n.MeshIndex), n.MeshIndex != 0 }, nil)),
+		services: newTable(
+			newIndex(func(s *Service) (string, bool) { return strings.ToLower(s.Spec.Name), true }, nil),
+			newMultiIndex(serviceVIPs),
+			newMultiIndex(serviceNetworks),
+			newMultiIndex(servicePorts),
+		),
 		tasks: newTable(
 			newIndex(func(t *Task) (string, bool) { return t.ServiceID, true }, bySlot),
 			newIndex(func(t *Task) (string, bool) { return t.NodeID, t.NodeID != "" }, nil),
 			newIndex(taskStage, nil),
+			newMultiIndex(taskAddrs),
+			newMultiIndex(taskNetworks),
 		),
 		revisions: newTable[*Revision](),
-		networks:  newTable(newIndex(func(n *Network) (string, bool) { return n.Spec.Name, true }, nil)),
-		secrets:   newTable(newIndex(func(s *Secret) (string, bool) { return s.Spec.Name, true }, nil)),
-		configs:   newTable(newIndex(func(c *Config) (string, bool) { return c.Spec.Name, true }, nil)),
-		volumes:   newTable[*Volume](),
+		networks: newTable(
+			newIndex(func(n *Network) (string, bool) { return n.Spec.Name, true }, nil),
+			newIndex(func(n *Network) (string, bool) { return vniKey(n.VNI), n.VNI != 0 }, nil),
+			newMultiIndex(networkGateways),
+			newIndex(func(n *Network) (string, bool) { return "", n.Spec.Ingress }, nil),
+		),
+		attachments: newTable(
+			newMultiIndex(func(a *Attachment, yield func(string)) { addrKeys(a.Addrs, yield) }),
+			newIndex(func(a *Attachment) (string, bool) { return a.NodeID, true }, nil),
+			newIndex(func(a *Attachment) (string, bool) { return a.NetworkID, true }, nil),
+		),
+		secrets: newTable(newIndex(func(s *Secret) (string, bool) { return s.Spec.Name, true }, nil)),
+		configs: newTable(newIndex(func(c *Config) (string, bool) { return c.Spec.Name, true }, nil)),
+		volumes: newTable[*Volume](),
 		requests: newTable(newIndex(func(*Request) (string, bool) { return "", true }, func(a, b *Request) bool {
 			return cmp.Or(cmp.Compare(a.Version.Index, b.Version.Index), cmp.Compare(a.ID, b.ID)) < 0
 		})),
@@ -64,6 +102,9 @@ func bySlot(a, b *Task) bool {
 }
 
 func taskStage(t *Task) (string, bool) {
+	if leaving(t) {
+		return stageLeaving, true
+	}
 	switch t.Status.State { //nolint:exhaustive // the other states are the worker's
 	case taskstate.New:
 		return stageNew, true
@@ -96,6 +137,8 @@ func (t *tables) of(k Kind) anyTable {
 		return t.volumes
 	case KindRequest:
 		return t.requests
+	case KindAttachment:
+		return t.attachments
 	}
 	return nil
 }
@@ -123,5 +166,7 @@ func (t *tables) open(k Kind) {
 		t.volumes = t.volumes.clone()
 	case KindRequest:
 		t.requests = t.requests.clone()
+	case KindAttachment:
+		t.attachments = t.attachments.clone()
 	}
 }

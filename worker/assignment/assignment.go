@@ -7,6 +7,7 @@
 package assignment
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -32,10 +33,23 @@ type Task struct {
 	Desired taskstate.State `json:"desired"`
 	// GenericResources were claimed for the task by the scheduler.
 	GenericResources []swarm.GenericResource `json:"genericResources,omitempty"`
+	// Networks are the cluster networks that the task is on.
+	Networks []TaskNetwork `json:"networks,omitempty"`
+	// Withdrawn says that all nodes know that the task is to stop: none sends it
+	// anything new. Until then a running task with Networks is not stopped.
+	Withdrawn bool `json:"withdrawn,omitempty"`
 	// Status is what the managers last heard.
 	Status taskstate.Status `json:"status"`
 	// Spec is filled in by the receiver from Down.Specs; see Spec.
 	Spec *Spec `json:"-"`
+}
+
+// TaskNetwork is a network that a task is on. On ingress, which publishes its
+// ports, the node gives the address.
+type TaskNetwork struct {
+	NetworkID string         `json:"networkID"`
+	Ingress   bool           `json:"ingress,omitempty"`
+	Addrs     []netip.Prefix `json:"addrs,omitempty"` // with the length of their subnets
 }
 
 // Spec is what all tasks of one revision of a service share. It is sent once
@@ -66,6 +80,10 @@ type Up struct {
 	// next batch is sent when the last one was acknowledged.
 	Statuses []StatusUpdate `json:"statuses,omitempty"`
 	Seq      uint64         `json:"seq,omitempty"`
+	// Applied is the Index of the newest line whose Fabric is in effect on this
+	// node, in kernel and resolver. It goes with heartbeats, and at once when a
+	// line with a Fabric has been carried out.
+	Applied uint64 `json:"applied,omitempty"`
 }
 
 // Hello opens a session.
@@ -83,6 +101,8 @@ type Hello struct {
 	// whose replica is behind Index refuses the session.
 	Index   uint64   `json:"index"`
 	Managed []string `json:"managed,omitempty"`
+	// TunnelKey is the public key of the node's end of encrypted tunnels.
+	TunnelKey []byte `json:"tunnelKey,omitempty"`
 }
 
 // Down is one line from a manager. A line with nothing set is a heartbeat.
@@ -94,6 +114,7 @@ type Down struct {
 	Specs  []Spec   `json:"specs,omitempty"`
 	Tasks  []Task   `json:"tasks,omitempty"`  // new or changed
 	Remove []string `json:"remove,omitempty"` // task ids no longer assigned
+	Fabric *Fabric  `json:"fabric,omitempty"` // the first line of a session has a full one
 	// Ack is the highest Up.Seq whose statuses are committed.
 	Ack uint64 `json:"ack,omitempty"`
 	// Managers replaces the list of managers when it has changed.

@@ -1,0 +1,2 @@
+// Package filter makes the nftables of a node agree with what it should have.
+package filter
