@@ -124,7 +124,9 @@ func TestNewNetworkRefuses(t *testing.T) {
 		return func(r *network.CreateRequest) { r.Options = map[string]string{key: value} }
 	}
 	subnets := func(list ...string) func(*network.CreateRequest) {
-		return func(r *network.CreateRequest) { r.IPAM, r.EnableIPv6 = request("x", list...).IPAM, request("x", list...).EnableIPv6 }
+		return func(r *network.CreateRequest) {
+			r.IPAM, r.EnableIPv6 = request("x", list...).IPAM, request("x", list...).EnableIPv6
+		}
 	}
 	for name, c := range map[string]struct {
 		change func(*network.CreateRequest)
@@ -218,7 +220,9 @@ func TestFreeAddrSkipsWhatIsGiven(t *testing.T) {
 // given twice, and what was removed is given again.
 func TestNetworksNeverShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		store := statetest.New(cluster(func(c *state.Cluster) { c.DefaultAddrPool, c.SubnetSize = []string{"10.250.0.0/25", "10.251.0.0/27"}, 28 }))
+		store := statetest.New(cluster(func(c *state.Cluster) {
+			c.DefaultAddrPool, c.SubnetSize = []string{"10.250.0.0/25", "10.251.0.0/27"}, 28
+		}))
 		next := 0
 		t.Repeat(map[string]func(*rapid.T){
 			"create": func(t *rapid.T) {
