@@ -78,14 +78,14 @@ func TestNodeUpdateKeepsTheRest(t *testing.T) {
 
 func TestInitSendsWhatWasGiven(t *testing.T) {
 	f := newFakeServer(t)
-	line := "init --advertise-addr 192.0.2.1 --availability drain --task-history-limit 2 --cert-expiry 48h --default-addr-pool 10.1.2.3/16 --autolock"
+	line := "init --advertise-addr 192.0.2.1 --availability drain --task-history-limit 2 --cert-expiry 48h --default-addr-pool 10.1.2.3/16 --default-addr-pool-mask-length 26 --data-path-port 5000 --mesh-pool 172.16.9.0/16 --autolock"
 	if _, stderr, code := f.run(t, strings.Fields(line)...); code != 0 {
 		t.Fatal(stderr)
 	}
-	var got swarm.InitRequest
+	var got initRequest
 	f.body(t, "POST /swarm/init", &got)
 	if got.AdvertiseAddr != "192.0.2.1" || got.ListenAddr != "" || got.Availability != "drain" || *got.Spec.Orchestration.TaskHistoryRetentionLimit != 2 ||
-		got.Spec.CAConfig.NodeCertExpiry != 48*time.Hour || got.DefaultAddrPool[0] != "10.1.0.0/16" || !got.AutoLockManagers {
+		got.Spec.CAConfig.NodeCertExpiry != 48*time.Hour || got.DefaultAddrPool[0] != "10.1.0.0/16" || got.SubnetSize != 26 || got.DataPathPort != 5000 || got.MeshPool != "172.16.0.0/16" || !got.AutoLockManagers {
 		t.Errorf("request: %+v", got)
 	}
 }
@@ -136,7 +136,7 @@ func TestComplete(t *testing.T) {
 		words string // "|" between words; the last is unfinished
 		want  string
 	}{
-		{"", "init join leave join-token node service why certificate daemon version completion"},
+		{"", "init join leave join-token network node service why certificate daemon version completion"},
 		{"service|c", "create"},
 		{"service|create|--re", "--read-only --replicas --replicas-max-per-node --reserve-cpu --reserve-memory --restart-condition --restart-delay --restart-max-attempts --restart-window"},
 		{"service|create|--mode|", "replicated global replicated-job global-job"},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client"
 )
@@ -159,15 +160,18 @@ func (c *command) waiting(w string) *flag {
 
 // operandNames asks the daemon for names; without one there are none.
 func (s *shell) operandNames(ctx context.Context, c *command) []string {
-	if c.completes != "service" && c.completes != "node" {
+	if c.completes != "service" && c.completes != "node" && c.completes != "network" {
 		return strings.Fields(c.completes)
 	}
 	api, err := s.connect()
 	if err != nil {
 		return nil
 	}
-	if c.completes == "node" {
+	switch c.completes {
+	case "node":
 		return nodeNames(ctx, api)
+	case "network":
+		return networkNames(ctx, api)
 	}
 	services, err := api.ServiceList(ctx, swarm.ServiceListOptions{})
 	if err != nil {
@@ -180,6 +184,18 @@ func (s *shell) operandNames(ctx context.Context, c *command) []string {
 			name += "="
 		}
 		out = append(out, name)
+	}
+	sort.Strings(out)
+	return out
+}
+
+func networkNames(ctx context.Context, api *client.Client) (out []string) {
+	networks, err := api.NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return nil
+	}
+	for _, n := range networks {
+		out = append(out, n.Name)
 	}
 	sort.Strings(out)
 	return out

@@ -187,6 +187,8 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		write(w, []swarm.Secret{{ID: "secretid", Spec: swarm.SecretSpec{Annotations: swarm.Annotations{Name: "key"}}}})
 	case path == "/configs":
 		write(w, []swarm.Config{{ID: "configid", Spec: swarm.ConfigSpec{Annotations: swarm.Annotations{Name: "conf"}}}})
+	case strings.HasPrefix(path, "/networks") && r.Method != http.MethodGet || path == "/networks":
+		f.serveNetworks(w, r, path)
 	case strings.HasPrefix(path, "/networks/"):
 		name := strings.TrimPrefix(path, "/networks/")
 		if name == "nosuch" {
@@ -196,6 +198,28 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		write(w, network.Inspect{ID: "id-of-" + strings.TrimPrefix(name, "id-of-"), Name: strings.TrimPrefix(name, "id-of-")})
 	default:
 		refuse(w, http.StatusNotFound, "page not found")
+	}
+}
+
+func (f *fakeServer) serveNetworks(w http.ResponseWriter, r *http.Request, path string) {
+	switch {
+	case path == "/networks":
+		f.query = r.URL.Query()
+		write(w, []network.Summary{
+			{Name: "web10", ID: "network2xxxxxxxxxxxxxxxxx", Driver: "overlay", Scope: "swarm", EnableIPv4: true, Labels: map[string]string{"b": "2", "a": "1"}},
+			{Name: "web2", ID: "network1xxxxxxxxxxxxxxxxx", Driver: "overlay", Scope: "swarm", EnableIPv4: true, EnableIPv6: true, Internal: true},
+			{Name: "bridge", ID: "0123456789abcdef0123456789abcdef", Driver: "bridge", Scope: "local", EnableIPv4: true},
+		})
+	case path == "/networks/create":
+		w.WriteHeader(http.StatusCreated)
+		write(w, network.CreateResponse{ID: "newnetworkidxxxxxxxxxxxxx"})
+	case path == "/networks/prune":
+		f.query = r.URL.Query()
+		write(w, network.PruneReport{NetworksDeleted: []string{"idle", "old"}})
+	case strings.HasSuffix(path, "/nosuch"):
+		refuse(w, http.StatusNotFound, "network nosuch not found")
+	case r.Method == http.MethodDelete:
+		w.WriteHeader(http.StatusNoContent)
 	}
 }
 

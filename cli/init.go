@@ -19,6 +19,13 @@ type clusterFlags struct {
 	autolock, force                         bool
 	poolSize, dataPort                      int64
 	pools                                   cidrs
+	mesh                                    meshPool
+}
+
+// initRequest is Docker's, and what shoal alone has.
+type initRequest struct {
+	swarm.InitRequest
+	MeshPool string `json:",omitempty"`
 }
 
 // memberFlags are what init and join say about this node.
@@ -51,6 +58,7 @@ func (s *shell) initCommand() *command {
 	f.add(&integer{p: &c.dataPort, min: 1024, max: 49151}, "port", "data-path-port", "Port of the traffic between containers (1024 to 49151)").def("4789")
 	f.add(&c.pools, "cidr", "default-addr-pool", "Address pool of the cluster's networks, repeatable (format: CIDR)")
 	f.add(&integer{p: &c.poolSize, min: 1, max: 29}, "bits", "default-addr-pool-mask-length", "Prefix length of each network from the pools").def("24")
+	f.add(&c.mesh, "cidr", "mesh-pool", "Address pool of the nodes' own networks, a /24 for each node (format: CIDR)").def("10.252.0.0/14")
 	f.add(&integer{p: &c.history, min: 0, max: math.MaxInt32}, "int", "task-history-limit", "Ended tasks kept per slot").def("5")
 	f.add(&span{p: &c.heartbeat, least: time.Second}, "duration", "dispatcher-heartbeat", "Heartbeat period of the nodes").def("chosen by the server")
 	f.add(&span{p: &c.certExpiry, least: time.Hour}, "duration", "cert-expiry", "Validity of node certificates").def("2160h0m0s")
@@ -71,15 +79,12 @@ func (s *shell) runInit(ctx context.Context, m *memberFlags, c *clusterFlags) er
 	if err := s.ensureDaemon(ctx, m.daemonFlags, m.f); err != nil {
 		return err
 	}
-	api, err := s.connect()
-	if err != nil {
-		return err
-	}
-	id, err := api.SwarmInit(ctx, swarm.InitRequest{
+	var id string
+	err := s.postJSON(ctx, "/swarm/init", initRequest{MeshPool: string(c.mesh), InitRequest: swarm.InitRequest{
 		ListenAddr: m.listen, AdvertiseAddr: m.advertise, DataPathAddr: m.dataAddr, DataPathPort: uint32(c.dataPort), //nolint:gosec // bounded by its flag
 		Spec: c.spec(m.f), AutoLockManagers: c.autolock, Availability: swarm.NodeAvailability(m.availability),
 		DefaultAddrPool: c.pools, SubnetSize: uint32(c.poolSize), //nolint:gosec // bounded by its flag
-	})
+	}}, &id)
 	if err != nil {
 		if strings.Contains(err.Error(), "address to advertise") || strings.Contains(err.Error(), "could not find the system's IP address") {
 			return fmt.Errorf("%w - specify one with --advertise-addr", err)
@@ -130,3 +135,18 @@ func (c *cidrs) Set(s string) error {
 }
 
 func (c *cidrs) String() string { return strings.Join(*c, ", ") }
+
+// meshPool is the one pool that nodes take a /24 each from.
+type meshPool string
+
+// Set implements value.
+func (m *meshPool) Set(s string) error {
+	p, err := netip.ParsePrefix(s)
+	if err != nil || !p.Addr().Is4() || p.Bits() < 8 || p.Bits() > 22 {
+		return errors.New(`must be an IPv4 CIDR from /8 to /22 such as "10.252.0.0/14"`)
+	}
+	*m = meshPool(p.Masked().String())
+	return nil
+}
+
+func (m *meshPool) String() string { return string(*m) }

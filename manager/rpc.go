@@ -28,6 +28,11 @@ const (
 	pathAPI    = "/api"
 	// PathLeave is where a node that leaves says so, after its last session.
 	PathLeave = "/rpc/leave"
+	// PathAttach, PathDetach and PathAttachments are where a node gets, gives
+	// back and lists the places of its own containers on networks.
+	PathAttach      = "/rpc/attach"
+	PathDetach      = "/rpc/detach"
+	PathAttachments = "/rpc/attachments"
 )
 
 // RPC is one call that other nodes may make, over HTTP/2 with certificates on
@@ -50,6 +55,9 @@ func (m *Manager) newRPCs() []RPC {
 		{http.MethodPost, assignment.Path, nodes, m.dispatcher},
 		{http.MethodPost, pki.RenewPath, nodes, m.ca.RenewHandler()},
 		{http.MethodPost, PathLeave, nodes, http.HandlerFunc(m.left)},
+		{http.MethodPost, PathAttach, nodes, http.HandlerFunc(m.attach)},
+		{http.MethodPost, PathDetach, nodes, http.HandlerFunc(m.detach)},
+		{http.MethodPost, PathAttachments, nodes, http.HandlerFunc(m.attachments)},
 		{http.MethodPost, pathReport, managers, http.HandlerFunc(m.report)},
 		{"", pathAPI + "/", managers, http.StripPrefix(pathAPI, versioned(m.apiMux()))},
 	}

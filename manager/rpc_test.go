@@ -27,6 +27,9 @@ func rpcMatrix() map[string][]pki.Role {
 		"POST " + pki.RenewPath:   nodes,
 		"POST " + pathReport:      {pki.RoleManager},
 		"POST " + PathLeave:       nodes,
+		"POST " + PathAttach:      nodes,
+		"POST " + PathDetach:      nodes,
+		"POST " + PathAttachments: nodes,
 		pathAPI + "/":             {pki.RoleManager},
 	}
 }

@@ -29,6 +29,7 @@ func (m *member) build(listener net.Listener) error {
 	registry := prometheus.NewRegistry()
 	m.mu.Lock()
 	m.metrics = prometheus.Gatherers{registry}
+	m.attachments = newAttachments(m.rpc, m.node.engine, m.log)
 	m.mu.Unlock()
 	m.doors = newDoors(listener, pki.ServerTLS(pki.Server{
 		Credential: m.credential.Load(),

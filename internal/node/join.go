@@ -31,8 +31,14 @@ var (
 	errTimeout = unavailable(`Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node`)
 )
 
+// initRequest is Docker's, and what shoal alone has.
+type initRequest struct {
+	swarm.InitRequest
+	MeshPool string // where the nodes' own networks are taken from
+}
+
 func (n *Node) handleInit(w http.ResponseWriter, r *http.Request) {
-	var request swarm.InitRequest
+	var request initRequest
 	if err := decode(w, r, &request); err != nil {
 		api.WriteError(w, err)
 		return
@@ -73,7 +79,7 @@ func decode(w http.ResponseWriter, r *http.Request, into any) error {
 }
 
 // init starts a cluster of this node alone.
-func (n *Node) init(ctx context.Context, request swarm.InitRequest) (nodeID string, err error) {
+func (n *Node) init(ctx context.Context, request initRequest) (nodeID string, err error) {
 	n.change.Lock()
 	defer n.change.Unlock()
 	if m, _ := n.current(); m != nil {
@@ -119,27 +125,28 @@ func (n *Node) init(ctx context.Context, request swarm.InitRequest) (nodeID stri
 }
 
 // checkInit refuses what this version cannot do.
-func checkInit(r swarm.InitRequest) error {
+func checkInit(r initRequest) error {
 	refuse := func(field, why string) error { return unsupported("%s: %s", field, why) }
 	switch {
 	case r.ForceNewCluster:
 		return refuse("ForceNewCluster (--force-new-cluster)", "recovery from a lost quorum is not there yet")
 	case r.AutoLockManagers:
 		return refuse("AutoLockManagers (--autolock)", "managers cannot be locked yet; what they store is sealed with a key in the state directory")
-	case r.DataPathAddr != "" || r.DataPathPort != 0 && r.DataPathPort != 4789:
-		return refuse("DataPathAddr, DataPathPort (--data-path-addr, --data-path-port)", "there are no overlay networks yet")
+	case r.DataPathAddr != "":
+		return refuse("DataPathAddr (--data-path-addr)", "the traffic of containers goes to the address that is advertised")
 	}
 	return api.CheckNewSwarm(ca.DefaultSpec(), r.Spec)
 }
 
 // found makes the identity and the first objects of a new cluster.
-func (n *Node) found(request swarm.InitRequest, addrs addresses) (*manager.Founding, *pki.Credential, error) {
+func (n *Node) found(request initRequest, addrs addresses) (*manager.Founding, *pki.Credential, error) {
 	if err := n.cfg.begin(); err != nil {
 		return nil, nil, err
 	}
 	now := time.Now()
 	cluster, err := ca.NewCluster(ca.Founding{
 		Spec: request.Spec, DefaultAddrPool: request.DefaultAddrPool, SubnetSize: request.SubnetSize, DataPathPort: request.DataPathPort,
+		MeshPool: request.MeshPool,
 	}, now)
 	if err != nil {
 		return nil, nil, err
@@ -189,7 +196,7 @@ func (n *Node) join(ctx context.Context, request swarm.JoinRequest) error {
 
 func checkJoin(r swarm.JoinRequest) (pki.Token, error) {
 	if r.DataPathAddr != "" {
-		return pki.Token{}, unsupported("DataPathAddr (--data-path-addr): there are no overlay networks yet")
+		return pki.Token{}, unsupported("DataPathAddr (--data-path-addr): the traffic of containers goes to the address that is advertised")
 	}
 	if len(r.RemoteAddrs) == 0 {
 		return pki.Token{}, invalid("at least 1 RemoteAddr is required to join")

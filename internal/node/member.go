@@ -40,6 +40,10 @@ type member struct {
 	session  bool             // a manager serves this node
 	key      []byte
 	metrics  prometheus.Gatherers
+	// attachments are of one run; networkReady makes the engine's half of a
+	// cluster network, nil where the worker cannot.
+	attachments  *attachments
+	networkReady func(ctx context.Context, networkID string) (engineNetworkID string, err error)
 
 	// Of one run.
 	doors   *doors
@@ -101,7 +105,7 @@ func (m *member) run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		m.doors.Run, m.worker.Run, m.renewer.Run, m.manage, m.serveRPC, m.serveJoin, m.serveTCP,
+		m.attachments.Run, m.attachments.Watch, m.doors.Run, m.worker.Run, m.renewer.Run, m.manage, m.serveRPC, m.serveJoin, m.serveTCP,
 		func(ctx context.Context) error { return m.gossip.Run(ctx, m.gossipSeeds) },
 	} {
 		g.Go(func() error { return run(ctx) })

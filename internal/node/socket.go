@@ -89,8 +89,7 @@ func (n *Node) dockerAPI() http.Handler {
 	local.HandleFunc("GET /version", n.version)
 	local.HandleFunc("GET /info", n.info)
 	local.HandleFunc("GET /events", n.events)
-	local.HandleFunc("GET /networks/{name}", n.inspectNetwork)
-	local.HandleFunc("POST /networks/create", n.createNetwork)
+	n.networkRoutes(local)
 	local.HandleFunc("POST /swarm/init", n.handleInit)
 	local.HandleFunc("POST /swarm/join", n.handleJoin)
 	local.HandleFunc("POST /swarm/leave", n.handleLeave)
@@ -112,7 +111,7 @@ func (n *Node) dockerAPI() http.Handler {
 			return
 		}
 		if _, pattern := local.Handler(bare); pattern != "" {
-			local.ServeHTTP(w, bare)
+			local.ServeHTTP(w, withOriginal(bare, r.URL.Path))
 			return
 		}
 		if isCluster(bare.URL.Path) {

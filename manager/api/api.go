@@ -1,7 +1,8 @@
 // Package api answers the Docker-compatible calls that read or change the
 // state of the cluster, and /shoal/v1/why, which explains it.
 //
-// It owns what users ask for: specs of services, nodes and the cluster. A
+// It owns what users ask for: specs of services, nodes and the cluster,
+// networks, and the places of containers on them. A
 // write is decoded and checked first, then one short plan compares it with the
 // state and proposes it. What this version cannot honour is refused by name,
 // and so is a field that it does not know; nothing is left out in silence.
@@ -141,6 +142,16 @@ func (a *API) Routes() []Route {
 	add("GET", "/tasks", a.listTasks)
 	add("GET", "/tasks/{id}", a.inspectTask)
 	add("GET", "/tasks/{id}/logs", later("task logs", `"docker logs" on the node that "docker service ps" names`))
+
+	add("GET", "/networks", a.listNetworks)
+	add("POST", "/networks/create", a.createNetwork)
+	add("POST", "/networks/prune", a.pruneNetworks)
+	add("GET", "/networks/{id}", a.inspectNetwork)
+	add("DELETE", "/networks/{id}", a.removeNetwork)
+
+	add("GET", AttachmentPath, a.listAttachments)
+	add("POST", AttachmentPath, a.attach)
+	add("DELETE", AttachmentPath+"/{id}", a.detach)
 
 	for _, kind := range []string{"secret", "config"} {
 		add("GET", "/"+kind+"s", listNone)

@@ -196,6 +196,7 @@ func message(c state.Event, now time.Time) (events.Message, bool) {
 		}
 	case *state.Network:
 		kind, meta, attributes["name"] = events.NetworkEventType, o.Meta, o.Spec.Name
+		attributes["type"] = "overlay"
 	case *state.Secret:
 		kind, meta, attributes["name"] = events.SecretEventType, o.Meta, o.Spec.Name
 	case *state.Config:

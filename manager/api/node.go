@@ -232,7 +232,11 @@ func planNodeRemoval(v *state.View, ref string, force bool, peers []Peer) ([]sta
 	if !force && n.Status.State != swarm.NodeStateDown {
 		return nil, rpcPrecondition("node %s is not down and can't be removed", n.ID)
 	}
-	return []state.Change{state.Delete(state.KindNode, n.ID)}, nil
+	changes := []state.Change{state.Delete(state.KindNode, n.ID)}
+	for a := range v.AttachmentsOfNode(n.ID) { // nobody else would give their addresses back
+		changes = append(changes, state.Delete(state.KindAttachment, a.ID))
+	}
+	return changes, nil
 }
 
 // looseBool is how the engine reads a flag: anything but a few words for no

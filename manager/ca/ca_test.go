@@ -90,7 +90,7 @@ func TestNewClusterHasSwarmsDefaults(t *testing.T) {
 	if !id.Valid(cluster.ID) || spec.Name != "default" || *spec.Orchestration.TaskHistoryRetentionLimit != 5 ||
 		spec.Raft.SnapshotInterval != 10000 || spec.Raft.ElectionTick != 10 || *spec.Raft.KeepOldSnapshots != 0 ||
 		spec.Dispatcher.HeartbeatPeriod != 5*time.Second || spec.CAConfig.NodeCertExpiry != 2160*time.Hour ||
-		cluster.SubnetSize != 24 || cluster.DataPathPort != 4789 || cluster.DefaultAddrPool[0] != "10.0.0.0/8" {
+		cluster.SubnetSize != 24 || cluster.DataPathPort != 4789 || cluster.DefaultAddrPool[0] != "10.0.0.0/8" || cluster.MeshPool.String() != "10.252.0.0/14" {
 		t.Errorf("cluster is %+v", cluster.ClusterInfo)
 	}
 	if len(cluster.GossipKeys) != 1 || len(cluster.GossipKeys[0]) != 32 {
@@ -103,7 +103,7 @@ func TestNewClusterHasSwarmsDefaults(t *testing.T) {
 
 func TestNewClusterKeepsWhatWasAsked(t *testing.T) {
 	history := int64(-1)
-	f := Founding{DefaultAddrPool: []string{"10.7.0.0/16"}, SubnetSize: 26, DataPathPort: 7789}
+	f := Founding{DefaultAddrPool: []string{"10.7.0.0/16"}, SubnetSize: 26, DataPathPort: 7789, MeshPool: "172.16.0.0/16"}
 	f.Spec.Orchestration.TaskHistoryRetentionLimit = &history
 	f.Spec.CAConfig.NodeCertExpiry = 2 * time.Hour
 	f.Spec.Labels = map[string]string{"a": "b"}
@@ -112,7 +112,7 @@ func TestNewClusterKeepsWhatWasAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *cluster.Spec.Orchestration.TaskHistoryRetentionLimit != -1 || cluster.Spec.CAConfig.NodeCertExpiry != 2*time.Hour ||
-		cluster.Spec.Labels["a"] != "b" || cluster.SubnetSize != 26 || cluster.DataPathPort != 7789 || cluster.DefaultAddrPool[0] != "10.7.0.0/16" {
+		cluster.Spec.Labels["a"] != "b" || cluster.SubnetSize != 26 || cluster.DataPathPort != 7789 || cluster.DefaultAddrPool[0] != "10.7.0.0/16" || cluster.MeshPool.String() != "172.16.0.0/16" {
 		t.Errorf("cluster is %+v", cluster.ClusterInfo)
 	}
 	_, certPEM, err := FirstNode(cluster, request(t), time.Now())

@@ -51,11 +51,18 @@ func TestIssueClient(t *testing.T) {
 
 func TestNewClusterRefusesPoolsThatHoldNothing(t *testing.T) {
 	for name, f := range map[string]Founding{
-		"SubnetSize 30":        {SubnetSize: 30},
-		"not an IPv4 network":  {DefaultAddrPool: []string{"fd00::/8"}},
-		"not an IPv4 network ": {DefaultAddrPool: []string{"10.0.0.0"}},
-		"smaller than":         {DefaultAddrPool: []string{"10.0.0.0/8", "10.1.2.0/25"}, SubnetSize: 24},
-		"DataPathPort 80":      {DataPathPort: 80},
+		"SubnetSize 30":                       {SubnetSize: 30},
+		"not an IPv4 network":                 {DefaultAddrPool: []string{"fd00::/8"}},
+		"not an IPv4 network ":                {DefaultAddrPool: []string{"10.0.0.0"}},
+		"overlaps with":                       {DefaultAddrPool: []string{"10.0.0.0/8", "10.1.0.0/16"}},
+		"10.253.0.0/16 lies in 10.252.0.0/14": {DefaultAddrPool: []string{"10.253.0.0/16"}},
+		"\"10.9.0.1/16\" is not an IPv4":      {MeshPool: "10.9.0.1/16"},
+		"\"fd00::/48\" is not an IPv4":        {MeshPool: "fd00::/48"},
+		"\"mesh\" is not an IPv4":             {MeshPool: "mesh"},
+		"/8 to /22":                           {MeshPool: "10.9.0.0/23"},
+		"want unicast addresses":              {MeshPool: "224.0.0.0/8"},
+		"smaller than":                        {DefaultAddrPool: []string{"10.0.0.0/8", "10.1.2.0/25"}, SubnetSize: 24},
+		"DataPathPort 80":                     {DataPathPort: 80},
 	} {
 		if _, err := NewCluster(f, time.Now()); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), strings.TrimSpace(name)) {
 			t.Errorf("%+v: %v, want a refusal that says %q", f, err, name)

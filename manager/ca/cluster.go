@@ -28,6 +28,11 @@ const (
 	defaultSubnetSize    = 24
 	defaultDataPathPort  = 4789
 	defaultAddrPool      = "10.0.0.0/8"
+
+	// What the nodes' own networks are taken from, a /24 each. The smallest pool
+	// has room for four nodes.
+	defaultMeshPool = "10.252.0.0/14"
+	maxMeshBits     = 22
 )
 
 // Founding is what a new cluster is made of. Zero fields take Swarm's defaults.
@@ -36,12 +41,14 @@ type Founding struct {
 	DefaultAddrPool []string
 	SubnetSize      uint32
 	DataPathPort    uint32
+	MeshPool        string // of the nodes' own networks; 10.252.0.0/14
 }
 
 // NewCluster makes the cluster object of a new cluster, with its root, its
 // first join tokens and one gossip key.
 func NewCluster(f Founding, now time.Time) (*state.Cluster, error) {
-	if err := checkPools(f); err != nil {
+	mesh, err := checkPools(f)
+	if err != nil {
 		return nil, err
 	}
 	if err := ValidateSpec(f.Spec.CAConfig); err != nil {
@@ -65,6 +72,7 @@ func NewCluster(f Founding, now time.Time) (*state.Cluster, error) {
 		RootCert:   root.CertPEM,
 		RootKey:    root.KeyPEM,
 		GossipKeys: [][]byte{gossipKey},
+		MeshPool:   mesh,
 	}
 	if len(cluster.DefaultAddrPool) == 0 {
 		cluster.DefaultAddrPool = []string{defaultAddrPool}
@@ -88,25 +96,49 @@ func ValidateSpec(c swarm.CAConfig) error {
 	return nil
 }
 
-// checkPools refuses address pools that no network could be taken from.
-func checkPools(f Founding) error {
+// checkPools refuses address pools that no network could be taken from, and
+// returns that of the nodes' own networks.
+func checkPools(f Founding) (mesh netip.Prefix, err error) {
+	if mesh, err = readMeshPool(f.MeshPool); err != nil {
+		return mesh, err
+	}
 	size := orDefault(f.SubnetSize, defaultSubnetSize)
 	if size > 29 {
-		return fmt.Errorf("SubnetSize %d: a subnet of more than 29 bits has no room for tasks: %w", size, errdefs.ErrInvalidArgument)
+		return mesh, fmt.Errorf("SubnetSize %d: a subnet of more than 29 bits has no room for tasks: %w", size, errdefs.ErrInvalidArgument)
 	}
+	var seen []netip.Prefix
 	for _, text := range f.DefaultAddrPool {
 		pool, err := netip.ParsePrefix(text)
 		switch {
 		case err != nil || !pool.Addr().Is4():
-			return fmt.Errorf("DefaultAddrPool: %q is not an IPv4 network such as 10.0.0.0/8: %w", text, errdefs.ErrInvalidArgument)
+			return mesh, fmt.Errorf("DefaultAddrPool: %q is not an IPv4 network such as 10.0.0.0/8: %w", text, errdefs.ErrInvalidArgument)
 		case uint32(pool.Bits()) > size: //nolint:gosec // 0 to 32
-			return fmt.Errorf("DefaultAddrPool: %s is smaller than the subnets of /%d to be taken from it: %w", text, size, errdefs.ErrInvalidArgument)
+			return mesh, fmt.Errorf("DefaultAddrPool: %s is smaller than the subnets of /%d to be taken from it: %w", text, size, errdefs.ErrInvalidArgument)
+		case mesh.Bits() <= pool.Bits() && mesh.Overlaps(pool):
+			return mesh, fmt.Errorf("DefaultAddrPool: %s lies in %s, where the nodes' own networks are: choose another pool for those with --mesh-pool: %w", text, mesh, errdefs.ErrInvalidArgument)
 		}
+		for _, other := range seen {
+			if pool.Overlaps(other) {
+				return mesh, fmt.Errorf("DefaultAddrPool: %s overlaps with %s: %w", text, other, errdefs.ErrInvalidArgument)
+			}
+		}
+		seen = append(seen, pool)
 	}
 	if p := f.DataPathPort; p != 0 && (p < 1024 || p > 49151) {
-		return fmt.Errorf("DataPathPort %d: want 1024 to 49151: %w", p, errdefs.ErrInvalidArgument)
+		return mesh, fmt.Errorf("DataPathPort %d: want 1024 to 49151: %w", p, errdefs.ErrInvalidArgument)
 	}
-	return nil
+	return mesh, nil
+}
+
+func readMeshPool(text string) (netip.Prefix, error) {
+	pool, err := netip.ParsePrefix(orDefault(text, defaultMeshPool))
+	switch {
+	case err != nil || !pool.Addr().Is4() || pool != pool.Masked():
+		return pool, fmt.Errorf("MeshPool: %q is not an IPv4 network such as %s: %w", text, defaultMeshPool, errdefs.ErrInvalidArgument)
+	case pool.Bits() < 8 || pool.Bits() > maxMeshBits || !pool.Addr().IsGlobalUnicast():
+		return pool, fmt.Errorf("MeshPool: %s: want unicast addresses, /8 to /%d: every node takes a /24 of it: %w", pool, maxMeshBits, errdefs.ErrInvalidArgument)
+	}
+	return pool, nil
 }
 
 // DefaultSpec is the spec of a cluster that is made without one.
