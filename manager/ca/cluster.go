@@ -39,7 +39,7 @@ type Founding struct {
 }
 
 // NewCluster makes the cluster object of a new cluster, with its root, its
-// first join tokens and one gossip key.
+// first join tokens, one gossip key and one key for tunnels.
 func NewCluster(f Founding, now time.Time) (*state.Cluster, error) {
 	if err := checkPools(f); err != nil {
 		return nil, err
@@ -65,6 +65,8 @@ func NewCluster(f Founding, now time.Time) (*state.Cluster, error) {
 		RootCert:   root.CertPEM,
 		RootKey:    root.KeyPEM,
 		GossipKeys: [][]byte{gossipKey},
+
+		OverlayKeys: [][]byte{newOverlayKey()}, OverlayKeyAt: now,
 	}
 	if len(cluster.DefaultAddrPool) == 0 {
 		cluster.DefaultAddrPool = []string{defaultAddrPool}
