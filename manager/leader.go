@@ -25,6 +25,7 @@ func (m *Manager) lead(ctx context.Context) error {
 		"reaper":       m.reaper.Run,
 		"dispatcher":   m.dispatcher.Run,
 		"membership":   m.membership,
+		"tunnel keys":  m.ca.RotateOverlayKeys,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); err != nil {

@@ -28,6 +28,7 @@ type Config struct {
 	Key       []byte // required; 32 bytes, what is on disk is sealed with it
 	NodeID    string // required
 	ClusterID string // required
+	TunnelKey []byte // 32 bytes: private key of the node's end of tunnels
 	// Session says how to reach the managers and whom to tell what they say. The
 	// worker fills in NodeID, Describe, Held, Apply, Log and Registerer. Managers
 	// that were heard of in an earlier life are tried besides Session.Managers.

@@ -63,8 +63,12 @@ func (m *member) build(listener net.Listener) error {
 }
 
 func (m *member) newWorker(registry prometheus.Registerer) (*worker.Worker, error) {
+	tunnelKey, err := m.record.Load().openTunnelKey(m.key)
+	if err != nil {
+		return nil, err
+	}
 	return worker.New(worker.Config{
-		Dir: m.cfg.workerDir(), Key: m.key, NodeID: m.record.Load().NodeID, ClusterID: m.record.Load().ClusterID,
+		Dir: m.cfg.workerDir(), Key: m.key, TunnelKey: tunnelKey, NodeID: m.record.Load().NodeID, ClusterID: m.record.Load().ClusterID,
 		EngineHost: m.cfg.Engine, Engine: m.cfg.WorkerEngine, Log: m.log, Registerer: registry,
 		Session: session.Config{
 			Boot: id.New(), Addr: m.record.Load().Advertise,

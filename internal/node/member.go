@@ -127,7 +127,21 @@ func (m *member) load() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.key, m.session = key, false
-	return nil
+	return m.ensureTunnelKeyLocked()
+}
+
+// ensureTunnelKeyLocked makes the tunnel key of a membership that began with a
+// version of shoal which had none.
+func (m *member) ensureTunnelKeyLocked() error {
+	if len(m.record.Load().TunnelKey) > 0 {
+		return nil
+	}
+	next := *m.record.Load()
+	if err := next.makeTunnelKey(m.key); err != nil {
+		return err
+	}
+	m.record.Store(&next)
+	return next.save(m.cfg.record())
 }
 
 // manage runs the manager while this node is one.

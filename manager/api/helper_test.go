@@ -46,6 +46,11 @@ func newHarness(tb testing.TB, objs ...state.Object) *harness {
 			}
 			return &next, nil
 		},
+		NodeRemoved: func(c *state.Cluster) *state.Cluster {
+			next := *c
+			next.OverlayKeyAt = time.Time{}
+			return &next
+		},
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
