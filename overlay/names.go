@@ -18,11 +18,6 @@ const Suffix = "svc.shoal"
 // shortID is how much of its id is a container's hostname.
 const shortID = 12
 
-// names is what containers of a node can ask for by name.
-func names(k assignment.Known, nodeID string) *dns.Table {
-	return new(namer).table(k, nodeID)
-}
-
 // namer makes tables of names. It remembers the last one, so that a change
 // costs only the networks that it is of. It is not safe for concurrent use.
 type namer struct {
@@ -144,27 +139,23 @@ func gather(k assignment.Known, networks map[string]*members) {
 	}
 	for _, e := range k.Endpoints {
 		for i := range e.Networks {
-			on := &e.Networks[i]
-			m := networks[on.NetworkID]
-			if m == nil {
-				continue
-			}
-			service := ""
-			if e.ServiceID != "" {
-				service = k.Services[e.ServiceID].Name
-			}
-			m.endpoints = append(m.endpoints, endpointOn{new(e), service, on})
-			if e.Serving && e.ServiceID != "" {
-				m.tasks[e.ServiceID] = append(m.tasks[e.ServiceID], on.Addrs...)
+			if m := networks[e.Networks[i].NetworkID]; m != nil {
+				m.add(endpointOn{new(e), k.Services[e.ServiceID].Name, &e.Networks[i]})
 			}
 		}
 	}
 	for _, m := range networks {
 		slices.SortFunc(m.services, func(a, b serviceOn) int { return cmp.Compare(a.service.ID, b.service.ID) })
-		slices.SortFunc(m.endpoints, func(a, b endpointOn) int { return byServing(a.endpoint, b.endpoint) })
 		for _, addrs := range m.tasks {
 			slices.SortFunc(addrs, netip.Addr.Compare)
 		}
+	}
+}
+
+func (m *members) add(e endpointOn) {
+	m.endpoints = append(m.endpoints, e)
+	if service := e.endpoint.ServiceID; service != "" && e.endpoint.Serving {
+		m.tasks[service] = append(m.tasks[service], e.on.Addrs...)
 	}
 }
 
@@ -184,19 +175,23 @@ func (m *members) zone(network assignment.Network) *dns.Zone {
 	m.nameSlots(names)
 	m.nameAliases(names)
 	m.nameServices(names)
-	for _, e := range m.endpoints {
-		name := e.endpoint.Name + "." + network.Name
-		for _, a := range e.on.Addrs {
-			z.Reverse[a] = name
+	for _, serving := range []bool{false, true} { // who serves has an address more than who does not
+		for _, e := range m.endpoints {
+			if e.endpoint.Serving == serving {
+				nameAddrs(z.Reverse, e.endpoint.Name+"."+network.Name, e.on.Addrs)
+			}
 		}
 	}
 	for _, s := range m.services {
-		name := s.service.Name + "." + network.Name
-		for _, a := range s.on.VIPs {
-			z.Reverse[a] = name
-		}
+		nameAddrs(z.Reverse, s.service.Name+"."+network.Name, s.on.VIPs)
 	}
 	return z
+}
+
+func nameAddrs(reverse map[netip.Addr]string, name string, addrs []netip.Addr) {
+	for _, a := range addrs {
+		reverse[a] = name
+	}
 }
 
 func (m *members) nameContainers(names nameSet) {

@@ -96,7 +96,7 @@ func TestNamesOfServicesTasksAndAttachments(t *testing.T) {
 		"PTR 10.0.1.6": "shop_web.2.def.Front", "PTR 10.0.1.7": "shop_web.2.old.Front", "PTR 10.0.1.8": "shop_web.3.new.Front",
 		"PTR 10.0.1.9": "probe.Front",
 	}}
-	table := names(k, "here")
+	table := new(namer).table(k, "here")
 	if diff := cmp.Diff(want, zonesOf(table)); diff != "" {
 		t.Errorf("zones (-want +got):\n%s", diff)
 	}
@@ -111,7 +111,7 @@ func TestNamesWithoutVIPAreTheTasksThatServe(t *testing.T) {
 	k := knownOf([]assignment.Network{front()}, []assignment.Service{rr, idle},
 		task("s2", 1, "here", "n1", "10.0.1.5"), task("s2", 2, "there", "n1", "10.0.1.4"),
 		with(task("s2", 3, "there", "n1", "10.0.1.6"), func(e *assignment.Endpoint) { e.Serving = false }))
-	got := zonesOf(names(k, "here"))["front"]
+	got := zonesOf(new(namer).table(k, "here"))["front"]
 	for name, want := range map[string]string{
 		"db": "[10.0.1.4 10.0.1.5]", "store": "[10.0.1.4 10.0.1.5]", "tasks.db": "[10.0.1.4 10.0.1.5]", "tasks.store": "[10.0.1.4 10.0.1.5]",
 		"idle": "[]", "tasks.idle": "[]",
@@ -136,7 +136,7 @@ func TestClashingNamesBelongToServicesThenAliases(t *testing.T) {
 	k := knownOf([]assignment.Network{front()}, services,
 		container("e1", "a", "10.0.1.101"), container("e2", "c", "10.0.1.102"),
 		container("e3", "twin", "10.0.1.103"), container("e4", "twin", "10.0.1.104"))
-	got := zonesOf(names(k, "here"))["front"]
+	got := zonesOf(new(namer).table(k, "here"))["front"]
 	for name, want := range map[string]string{
 		"a": "[10.0.1.10]", "b": "[10.0.1.20]", "c": "[10.0.1.20]", "both": "[10.0.1.10 10.0.1.20]", "twin": "[10.0.1.103 10.0.1.104]",
 	} {
@@ -160,7 +160,7 @@ func TestClientsSeeTheirNetworksAlone(t *testing.T) {
 		task("s1", 5, "here", "n9", "10.0.9.5"), // its network is not known yet
 		with(task("s1", 6, "here", "ingress", "10.0.8.5"), func(e *assignment.Endpoint) { e.Networks, e.Mesh = nil, ips("10.252.1.8") }),
 	)
-	table := names(k, "here")
+	table := new(namer).table(k, "here")
 	got := map[string]string{}
 	for addr, c := range table.Clients {
 		text := ""
@@ -242,7 +242,7 @@ func TestRememberedNamesAreThoseMadeAnew(t *testing.T) {
 	n.table(k, "here")
 	for i, change := range changes() {
 		k = k.With(change)
-		if diff := cmp.Diff(names(k, "here"), n.table(k, "here"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		if diff := cmp.Diff(new(namer).table(k, "here"), n.table(k, "here"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 			t.Errorf("change %d (-anew +remembered):\n%s", i, diff)
 		}
 	}
@@ -263,7 +263,7 @@ func TestOneChangeMakesOneZoneAnew(t *testing.T) {
 func BenchmarkNames(b *testing.B) {
 	k := fabric(1000, 100)
 	for b.Loop() {
-		names(k, "here")
+		new(namer).table(k, "here")
 	}
 }
 
