@@ -54,7 +54,7 @@ func newParts(cfg Config) (*parts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("overlay resolver: %w", err)
 	}
-	return &parts{cfg: cfg, links: links, filter: rules, tunnel: tunnel.New(cfg.Log), names: names, namer: newNamer(cfg.NodeID)}, nil
+	return &parts{cfg: cfg, links: links, filter: rules, tunnel: tunnel.New(cfg.Log), names: names, namer: &namer{}}, nil
 }
 
 // apply brings a fabric into effect.
@@ -80,7 +80,7 @@ func (p *parts) apply(k assignment.Known) (f finding, err error) {
 	if w.filter.Resolver, err = p.listen(k); err != nil {
 		return f, err
 	}
-	p.names.Set(p.namer.table(k))
+	p.names.Set(p.namer.table(k, p.cfg.NodeID))
 	return f, p.setFilter(w.filter, &f)
 }
 
@@ -120,12 +120,12 @@ func guarding(before, after filter.Want) filter.Want {
 	w := before
 	w.MeshBridge, w.MeshLink, w.TunnelLink = after.MeshBridge, after.MeshLink, after.TunnelLink
 	w.Port, w.SealedPort, w.Peers = after.Port, after.SealedPort, after.Peers
-	w.VNIs = union(before.VNIs, after.VNIs)
+	w.VNIs = bothOf(before.VNIs, after.VNIs)
 	w.MeshPools = after.MeshPools
 	return w
 }
 
-func union(a, b []uint32) []uint32 {
+func bothOf(a, b []uint32) []uint32 {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)

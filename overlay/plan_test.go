@@ -24,16 +24,16 @@ func peer(index int) assignment.Peer {
 	}
 }
 
-// front is a network of two families, VNI 4097.
-func front() assignment.Network {
+// frontNetwork is a network of two families, VNI 4097.
+func frontNetwork() assignment.Network {
 	return assignment.Network{ID: "front", Name: "front", VNI: 4097, Pools: []assignment.Pool{
 		{Subnet: prefix("10.0.1.0/24"), Gateway: addr("10.0.1.1")}, {Subnet: prefix("fd00:9::/64"), Gateway: addr("fd00:9::1")},
 	}}
 }
 
-// fabric is n1 to n3 with a service of two tasks, one on n1 and one on n2, that
+// webFabric is n1 to n3 with a service of two tasks, one on n1 and one on n2, that
 // publishes port 8080.
-func fabric() assignment.Known {
+func webFabric() assignment.Known {
 	task := func(id, node, a string, mesh ...netip.Addr) assignment.Endpoint {
 		return assignment.Endpoint{
 			ID: id, ServiceID: "web", NodeID: node, Name: "web.1." + id, Mesh: mesh, Serving: true,
@@ -43,7 +43,7 @@ func fabric() assignment.Known {
 	return assignment.Known{}.With(assignment.Fabric{
 		Config:   &assignment.FabricConfig{Port: 4789, Pool: prefix("10.252.0.0/14"), Keys: [][]byte{slices.Repeat([]byte{7}, 32)}},
 		Peers:    []assignment.Peer{peer(1), peer(2), peer(3)},
-		Networks: []assignment.Network{front()},
+		Networks: []assignment.Network{frontNetwork()},
 		Services: []assignment.Service{{
 			ID: "web", Name: "web", Ports: []assignment.Port{{Protocol: "tcp", Published: 8080, Target: 80}},
 			Networks: []assignment.ServiceNetwork{{NetworkID: "front", VIPs: []netip.Addr{addr("10.0.1.2"), addr("fd00:9::2")}}},
@@ -57,7 +57,7 @@ func fabric() assignment.Known {
 func here() facts { return facts{nodeID: "n1", key: make([]byte, 32), mtu: 1500, v6: true} }
 
 func TestPlanLeadsToEveryEndpointElsewhere(t *testing.T) {
-	w := plan(fabric(), here())
+	w := plan(webFabric(), here())
 	mac := [6]byte{0x02, 0x42, 10, 0, 1, 11}
 	for _, want := range []link.Neighbour{
 		{Link: "shoalb1001", IP: addr("10.0.1.11"), MAC: mac}, {Link: "shoalb1001", IP: addr("fd00:9::11"), MAC: mac},
@@ -78,7 +78,7 @@ func TestPlanLeadsToEveryEndpointElsewhere(t *testing.T) {
 }
 
 func TestPlanAnswersAtServiceAddresses(t *testing.T) {
-	w := plan(fabric(), here())
+	w := plan(webFabric(), here())
 	for _, vip := range []string{"10.0.1.2/32", "fd00:9::2/128"} {
 		if want := (link.Addr{Link: "shoalb1001", Prefix: prefix(vip)}); !slices.Contains(w.link.Addrs, want) {
 			t.Errorf("address %v is missing in %v", want, w.link.Addrs)
@@ -100,7 +100,7 @@ func TestPlanAnswersAtServiceAddresses(t *testing.T) {
 }
 
 func TestPlanSendsNothingNewToWhatDoesNotServe(t *testing.T) {
-	k := fabric()
+	k := webFabric()
 	e := k.Endpoints["t2"]
 	e.Serving = false
 	w := plan(k.With(assignment.Fabric{Endpoints: []assignment.Endpoint{e}}), here())
@@ -116,7 +116,7 @@ func TestPlanSendsNothingNewToWhatDoesNotServe(t *testing.T) {
 }
 
 func TestPlanLeadsRepliesBackThroughTheNodeTheyCameBy(t *testing.T) {
-	w := plan(fabric(), here())
+	w := plan(webFabric(), here())
 	route := link.Route{Dst: prefix("0.0.0.0/0"), Link: "shoal0", Via: addr("10.252.3.254"), Table: 9003}
 	if !slices.Contains(w.link.Routes, route) {
 		t.Errorf("route %v is missing in %v", route, w.link.Routes)
@@ -133,9 +133,9 @@ func TestPlanLeadsRepliesBackThroughTheNodeTheyCameBy(t *testing.T) {
 }
 
 func TestPlanKeepsEncryptedNetworksInTheTunnel(t *testing.T) {
-	sealed := front()
+	sealed := frontNetwork()
 	sealed.Encrypted = true
-	k := fabric().With(assignment.Fabric{Networks: []assignment.Network{sealed}})
+	k := webFabric().With(assignment.Fabric{Networks: []assignment.Network{sealed}})
 	w := plan(k, here())
 	if w.tunnel == nil || len(w.tunnel.Peers) != 2 || w.tunnel.MTU != 1420 {
 		t.Fatalf("tunnel %+v, want one with two peers", w.tunnel)
@@ -160,11 +160,11 @@ func TestPlanKeepsEncryptedNetworksInTheTunnel(t *testing.T) {
 }
 
 func TestPlanLeavesOutAnEncryptedNetworkThatCannotBe(t *testing.T) {
-	sealed := front()
+	sealed := frontNetwork()
 	sealed.Encrypted = true
 	self := peer(1)
 	self.TunnelKey = nil
-	w := plan(fabric().With(assignment.Fabric{Networks: []assignment.Network{sealed}, Peers: []assignment.Peer{self}}), here())
+	w := plan(webFabric().With(assignment.Fabric{Networks: []assignment.Network{sealed}, Peers: []assignment.Peer{self}}), here())
 	if w.tunnel != nil || len(w.link.VXLANs) != 1 || len(w.filter.VIPs) != 0 {
 		t.Errorf("tunnel %v, devices %v, VIPs %v: want nothing but the mesh", w.tunnel, w.link.VXLANs, w.filter.VIPs)
 	}
@@ -173,7 +173,7 @@ func TestPlanLeavesOutAnEncryptedNetworkThatCannotBe(t *testing.T) {
 func TestPlanWithoutAPlaceInTheMeshHasNoMesh(t *testing.T) {
 	self := peer(1)
 	self.Index, self.Mesh = 0, nil
-	w := plan(fabric().With(assignment.Fabric{Peers: []assignment.Peer{self}}), here())
+	w := plan(webFabric().With(assignment.Fabric{Peers: []assignment.Peer{self}}), here())
 	if len(w.link.Rules) != 0 || len(w.link.VXLANs) != 1 || w.link.VXLANs[0].Name != "shoalx1001" {
 		t.Errorf("rules %v, devices %v: want the network's device alone", w.link.Rules, w.link.VXLANs)
 	}
@@ -182,7 +182,7 @@ func TestPlanWithoutAPlaceInTheMeshHasNoMesh(t *testing.T) {
 func TestPlanWithoutIPv6HasNone(t *testing.T) {
 	f := here()
 	f.v6 = false
-	w := plan(fabric(), f)
+	w := plan(webFabric(), f)
 	if text := fmt.Sprintf("%v %v %v %v", w.link.Addrs, w.link.Neighbours, w.link.Routes, w.filter.VIPs); strings.Contains(text, "::") {
 		t.Errorf("plan has IPv6: %s", text)
 	}
