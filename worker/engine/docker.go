@@ -164,7 +164,12 @@ func (e *Engine) List(ctx context.Context, label, value string) ([]Summary, erro
 	return list, nil
 }
 
+// byLabel finds what carries a label with this value, or with any if that is
+// empty.
 func byLabel(label, value string) filters.Args {
+	if value == "" {
+		return filters.NewArgs(filters.Arg("label", label))
+	}
 	return filters.NewArgs(filters.Arg("label", label+"="+value))
 }
 

@@ -110,7 +110,7 @@ func (f *Fake) Networks(ctx context.Context, label, value string) ([]Network, er
 	defer f.mu.Unlock()
 	var list []Network
 	for _, n := range f.networks {
-		if n.Labels[label] == value {
+		if got, labelled := n.Labels[label]; labelled && (value == "" || got == value) {
 			list = append(list, n)
 		}
 	}

@@ -139,7 +139,8 @@ func family(p netip.Prefix) string {
 	return "v4"
 }
 
-// Networks returns the networks that carry label with this value.
+// Networks returns the networks that carry label with this value, or with any
+// if value is empty.
 func (e *Engine) Networks(ctx context.Context, label, value string) ([]Network, error) {
 	got, err := e.client().NetworkList(ctx, network.ListOptions{Filters: byLabel(label, value)})
 	if err != nil {
