@@ -85,6 +85,41 @@ func TestNext(t *testing.T) {
 	}
 }
 
+func TestNextWaitsForTheWithdrawal(t *testing.T) {
+	now := time.Unix(1000, 0)
+	held := known{
+		task:      assignment.Task{Desired: taskstate.Shutdown, Networks: []assignment.TaskNetwork{{NetworkID: "n"}}},
+		status:    taskstate.Status{State: taskstate.Running},
+		container: &engine.Container{Summary: engine.Summary{ID: "c", State: engine.Running}},
+		stopBy:    now.Add(time.Second),
+	}
+	for name, c := range map[string]struct {
+		change func(*known)
+		op     op
+	}{
+		"waits":                       {func(*known) {}, none},
+		"waits before removal":        {func(k *known) { k.task.Desired = taskstate.Remove }, none},
+		"withdrawn":                   {func(k *known) { k.task.Withdrawn = true }, stop},
+		"too late":                    {func(k *known) { k.stopBy = now }, stop},
+		"not on a network":            {func(k *known) { k.task.Networks = nil }, stop},
+		"was never running":           {func(k *known) { k.status.State = taskstate.Starting }, stop},
+		"given up by the managers":    {func(k *known) { k.status.State = taskstate.Failed }, stop},
+		"sick":                        {func(k *known) { k.unhealthy = true }, stop},
+		"has ended by itself":         {func(k *known) { k.container = nil }, none},
+		"not asked to stop, but sick": {func(k *known) { k.task.Desired, k.container.Health = taskstate.Running, engine.Unhealthy }, stop},
+	} {
+		k := held
+		container := *held.container
+		k.container = &container
+		c.change(&k)
+		got := next(k, now)
+		waits := c.op == none && k.container != nil
+		if got.op != c.op || waits != got.again.Equal(k.stopBy) {
+			t.Errorf("%s: %+v, want %q", name, got, c.op)
+		}
+	}
+}
+
 // TestNextComesToRest walks every combination of what can be known: whatever
 // the steps bring about, a task never goes back and comes to a point where
 // nothing is left to do.
