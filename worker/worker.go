@@ -115,6 +115,9 @@ func (w *Worker) join(known *assignment.Known) error {
 		key = make([]byte, 32)
 		rand.Read(key) // never fails
 	}
+	if len(key) != 32 {
+		return fmt.Errorf("tunnel key has %d bytes, want 32: %w", len(key), errdefs.ErrInvalidArgument)
+	}
 	public, err := tunnel.PublicKey(key)
 	if err != nil {
 		return fmt.Errorf("tunnel key: %w", err)

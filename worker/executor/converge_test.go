@@ -131,7 +131,7 @@ func (w *world) happen(h happening) {
 		}
 	case "fail":
 		kinds := []error{errdefs.ErrUnavailable, errdefs.ErrInternal, errors.New("odd"), errdefs.ErrConflict, errdefs.ErrNotFound}
-		w.fake.Fail(methods()[h.N%len(methods())], h.N/5, fmt.Errorf("fault: %w", kinds[h.N%len(kinds)]))
+		w.fake.Fail(methods()[h.N%len(methods())], h.N/5, fmt.Errorf("fault: %w", kinds[h.N/len(methods())%len(kinds)]))
 	case "slow":
 		w.fake.Delay(methods()[h.N%len(methods())], time.Duration(h.N)*time.Second)
 	case "reboot":
