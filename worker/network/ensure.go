@@ -57,13 +57,11 @@ func (n *Network) keepOnce(ctx context.Context) error {
 		return nil
 	}
 	var errs []error
-	open := false
 	for _, cn := range k.Networks {
-		open = open || !cn.Internal
 		_, err := n.ensure(ctx, []engine.NetworkSpec{n.spec(cn, *k)})
 		errs = append(errs, err)
 	}
-	if open && len(k.Peers[n.cfg.NodeID].Mesh) > 0 {
+	if len(k.Peers[n.cfg.NodeID].Mesh) > 0 {
 		_, err := n.ensure(ctx, []engine.NetworkSpec{n.gateway(*k)})
 		errs = append(errs, err)
 	}
