@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shoal/internal/pki"
+	"shoal/manager/allocator"
 	"shoal/manager/api"
 	"shoal/manager/ca"
 	"shoal/manager/dispatcher"
@@ -67,6 +68,7 @@ type Manager struct {
 
 	// The loops of a term.
 	orchestrator *orchestrator.Orchestrator
+	allocator    *allocator.Allocator
 	scheduler    *scheduler.Scheduler
 	reaper       *reaper.Reaper
 }

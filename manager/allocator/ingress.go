@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -11,6 +12,22 @@ import (
 
 // ingressVNI is that of the first network of a cluster, as in Docker Swarm.
 const ingressVNI = 4096
+
+// FirstIngress makes the ingress network of a new cluster.
+func FirstIngress(c *state.Cluster) (*state.Network, error) {
+	text, mask := "10.0.0.0/8", 24
+	if len(c.DefaultAddrPool) > 0 {
+		text = c.DefaultAddrPool[0]
+	}
+	if c.SubnetSize != 0 {
+		mask = int(c.SubnetSize)
+	}
+	pool, err := netip.ParsePrefix(text)
+	if err != nil {
+		return nil, fmt.Errorf("default address pool: %w", err)
+	}
+	return Ingress(pool, max(mask, pool.Bits())), nil
+}
 
 // Ingress makes the network that published ports belong to: the first subnet
 // of pool, with masks of this length.
