@@ -30,8 +30,11 @@ func (f *Fake) Connect(ctx context.Context, containerID string, ep Endpoint) err
 		return noContainer(containerID)
 	}
 	n := f.network(ep.NetworkID)
-	if n == nil {
+	switch {
+	case n == nil && c.State == Running:
 		return noNetwork(ep.NetworkID)
+	case n == nil: // an engine misses it when the container starts
+		n = &Network{NetworkSpec: NetworkSpec{Name: ep.NetworkID}}
 	}
 	i := slices.IndexFunc(c.places, func(p place) bool { return p.network == n.Name })
 	switch {

@@ -67,17 +67,18 @@ func (e *Engine) Create(ctx context.Context, s Spec) (string, error) {
 	return got.ID, nil
 }
 
-// labelled is s with a note of how many networks it is for.
+// labelled is s with a note of how many networks it is for, and with none that
+// anybody else has made.
 func (s Spec) labelled() Spec {
-	if len(s.Endpoints) == 0 {
-		return s
-	}
 	config := *s.Config
 	config.Labels = maps.Clone(config.Labels)
-	if config.Labels == nil {
-		config.Labels = map[string]string{}
+	delete(config.Labels, endpointsLabel)
+	if len(s.Endpoints) > 0 {
+		if config.Labels == nil {
+			config.Labels = map[string]string{}
+		}
+		config.Labels[endpointsLabel] = strconv.Itoa(len(s.Endpoints))
 	}
-	config.Labels[endpointsLabel] = strconv.Itoa(len(s.Endpoints))
 	s.Config = &config
 	return s
 }

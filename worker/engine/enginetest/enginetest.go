@@ -63,6 +63,7 @@ func Suite(t *testing.T, e Engine, image string) {
 	t.Run("what a network refuses", s.networkRefusals)
 	t.Run("container on two networks", s.twoNetworks)
 	t.Run("creation that breaks off", s.brokenCreation)
+	t.Run("network that is not there", s.lostNetwork)
 }
 
 type suite struct {

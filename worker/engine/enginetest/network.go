@@ -162,28 +162,56 @@ func (s suite) twoNetworks(t *testing.T) {
 	}
 }
 
+// brokenCreation looks at a container that was made for two networks and came
+// to be on one.
 func (s suite) brokenCreation(t *testing.T) {
 	first, second := s.network(t, nil), s.network(t, nil)
 	spec := s.spec("serve")
 	spec.Endpoints = []engine.Endpoint{
-		{NetworkID: first.ID, Addrs: []netip.Addr{host(first)}}, {NetworkID: id.New(), Addrs: []netip.Addr{host(second)}},
+		{NetworkID: first.ID, Addrs: []netip.Addr{host(first)}}, {NetworkID: second.ID, Addrs: []netip.Addr{host(second)}},
 	}
-	if _, err := s.e.Create(t.Context(), spec); !errdefs.IsNotFound(err) {
-		t.Skipf("this engine connects all at once: %v", err)
+	id := s.create(t, spec)
+	if err := s.e.Disconnect(t.Context(), id, second.ID); err != nil {
+		t.Fatalf("disconnect: %v", err)
 	}
-	c, err := s.e.Inspect(t.Context(), spec.Name)
-	if err != nil || !c.Partial {
-		t.Fatalf("inspect: %+v, err %v; want one that is not connected to all", c, err)
+	if c := s.inspect(t, id); !c.Partial {
+		t.Errorf("created: %+v, want one that is not connected to all", c)
 	}
-	t.Cleanup(func() { _ = s.e.Remove(context.WithoutCancel(t.Context()), c.ID) })
-	spec.Endpoints[1].NetworkID = second.ID
-	if err := s.e.Connect(t.Context(), c.ID, spec.Endpoints[1]); err != nil {
-		t.Errorf("connect: %v", err)
+	for _, ep := range spec.Endpoints {
+		if err := s.e.Connect(t.Context(), id, ep); err != nil {
+			t.Errorf("connect: %v", err)
+		}
 	}
-	if err := s.e.Start(t.Context(), c.ID); err != nil {
+	if err := s.e.Start(t.Context(), id); err != nil {
 		t.Errorf("start: %v", err)
 	}
-	if c := s.inspect(t, c.ID); c.Partial || len(c.Addrs) != 2 {
+	if c := s.inspect(t, id); c.Partial || len(c.Addrs) != 2 {
 		t.Errorf("connected: %+v", c)
+	}
+	// A label that somebody has set says nothing.
+	forged := s.spec("serve")
+	forged.Config.Labels["shoal.endpoints"] = "9"
+	if c := s.inspect(t, s.create(t, forged)); c.Partial {
+		t.Error("a container without networks of the cluster is not connected to all")
+	}
+}
+
+// lostNetwork connects containers to a network that is not there.
+func (s suite) lostNetwork(t *testing.T) {
+	n := s.network(t, nil)
+	there := engine.Endpoint{NetworkID: n.ID, Addrs: []netip.Addr{host(n)}}
+	for name, endpoints := range map[string][]engine.Endpoint{
+		"alone": {{NetworkID: id.New()}}, "as the second": {there, {NetworkID: id.New()}},
+	} {
+		spec := s.spec("serve")
+		spec.Endpoints = endpoints
+		made, err := s.e.Create(t.Context(), spec)
+		if err == nil { // the engine misses it later
+			t.Cleanup(func() { _ = s.e.Remove(context.WithoutCancel(t.Context()), made) })
+			err = s.e.Start(t.Context(), made)
+		}
+		if !errdefs.IsNotFound(err) {
+			t.Errorf("%s: %v, want not found", name, err)
+		}
 	}
 }
