@@ -66,7 +66,7 @@ type Manager struct {
 	client     *http.Client
 	transport  *http.Transport
 	nodes      *http.Transport // reaches every node; nil: see Config.DialNode
-	handler    http.Handler // the API, wherever the leader is
+	handler    http.Handler    // the API, wherever the leader is
 	rpcs       []RPC
 
 	// The loops of a term.
