@@ -211,6 +211,10 @@ func (b *batch) translate(w Want) {
 	}
 	pre(toThisHost(), protoAndPort(), verdictOf(b.sets[mapPort]))
 	out := b.chain("backends_out", nftables.ChainTypeNAT, nftables.ChainHookOutput, prioDNAT)
+	// The kernel routes nothing from ::1 to another link, whatever it is turned
+	// into: such calls are refused at once, and clients turn to 127.0.0.1.
+	v6 := families()[1]
+	out(isFamily(v6), []expr.Any{daddr(v6, reg)}, within(v6.loopback), accept())
 	out(toThisHost(), protoAndPort(), verdictOf(b.sets[mapPort]))
 	b.source(w)
 }

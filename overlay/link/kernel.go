@@ -247,3 +247,22 @@ func missing(err error) bool {
 	var noLink netlink.LinkNotFoundError
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.As(err, &noLink)
 }
+
+// setHairpin has a bridge's port of a container send back what it is asked to.
+// One that has gone meanwhile needs nothing.
+func setHairpin(name string) {
+	path := filepath.Join(portDir(name), "hairpin_mode")
+	if have, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(have)) != "1" {
+		_ = os.WriteFile(path, []byte("1"), 0o644) //nolint:gosec // the kernel's own mode holds
+	}
+}
+
+// reflectAll is setHairpin for the containers that are there.
+func reflectAll(all links) {
+	names := all.names()
+	for name, l := range all {
+		if bridge := names[l.Attrs().MasterIndex]; owned(bridge) && !owned(name) {
+			setHairpin(name)
+		}
+	}
+}

@@ -77,6 +77,7 @@ func (l *Links) compare() (Result, error) {
 			return l.failed(err)
 		}
 		l.seen = links
+		reflectAll(links)
 		wanted, waiting := possible(stateOf(l.want), links)
 		r.Compared, r.Waiting = wanted.size()+len(l.want.Sysctls), waiting
 		changes := diff(have, wanted)

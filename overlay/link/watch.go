@@ -61,6 +61,7 @@ func (l *Links) listen(ctx context.Context, socket *nl.NetlinkSocket, notify fun
 				return fmt.Errorf("read the kernel's events: %w", err)
 			}
 			for _, m := range messages {
+				l.reflect(m.Header.Type, m.Data)
 				if concerns(m.Header.Type, m.Data) {
 					notify()
 					break
@@ -92,4 +93,20 @@ func concerns(kind uint16, data []byte) bool {
 func ofProtocol(data []byte) bool {
 	m := nl.DeserializeRtMsg(data)
 	return m.Protocol == Protocol || m.Protocol == unix.RTPROT_UNSPEC
+}
+
+// reflect lets a container that has just been put on a bridge of ours reach
+// itself by its service's address: the bridge sends such packets back through
+// the port that they came by.
+func (l *Links) reflect(kind uint16, data []byte) {
+	if kind != unix.RTM_NEWLINK {
+		return
+	}
+	link, err := netlink.LinkDeserialize(nil, data)
+	if err != nil || link.Attrs().MasterIndex == 0 || owned(link.Attrs().Name) {
+		return
+	}
+	if bridge, err := netlink.LinkByIndex(link.Attrs().MasterIndex); err == nil && owned(bridge.Attrs().Name) {
+		setHairpin(link.Attrs().Name)
+	}
 }
