@@ -48,7 +48,7 @@ func TestWriteFindings(t *testing.T) {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	out.Reset()
-	if err := s.writeFindings([]check.Finding{{Check: "kernel", Level: check.Bad}}, "json"); err == nil || !strings.Contains(out.String(), `"Level": "bad"`) {
+	if err := s.writeFindings([]check.Finding{{Check: "kernel", Level: check.Bad}}, "json"); err == nil || !strings.Contains(out.String(), `"level": "bad"`) {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }

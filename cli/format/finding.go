@@ -82,7 +82,7 @@ func writePairs(out io.Writer, pairs []check.Pair) error {
 	}
 	fmt.Fprintln(out)
 	tw := table(out)
-	fmt.Fprintln(tw, "FROM\tTO\tTCP\tMTU\tMESH\tMESH MTU")
+	fmt.Fprintln(tw, "FROM\tTO\tTCP\tMTU\tMESH\tITS MTU")
 	for _, p := range pairs {
 		mesh, meshMTU := "-", "-"
 		if p.HasMesh {

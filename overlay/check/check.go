@@ -24,10 +24,10 @@ const (
 
 // Finding is what one check has found.
 type Finding struct {
-	Check  string // what was looked at, in a word or two
-	Level  Level
-	Detail string
-	Remedy string `json:",omitempty"` // what to do; none for what is well
+	Check  string `json:"check"` // what was looked at, in a word or two
+	Level  Level  `json:"level"`
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy,omitempty"` // what to do; none for what is well
 }
 
 // Engine answers for the Docker Engine of the host.

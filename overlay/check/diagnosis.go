@@ -10,36 +10,38 @@ import (
 
 // Diagnosis is what is known of the whole cluster once all nodes were asked.
 type Diagnosis struct {
-	Nodes    []NodeHealth
-	Pairs    []Pair        // both ways
-	Findings []NodeFinding // what is not well, worst first
+	Nodes    []NodeHealth  `json:"nodes"`
+	Pairs    []Pair        `json:"pairs"`    // both ways
+	Findings []NodeFinding `json:"findings"` // what is not well, worst first
 }
 
 // NodeHealth is a node in short.
 type NodeHealth struct {
-	NodeID, Name string
-	Reached      bool
-	Offset       time.Duration // of its clock from the leader's
-	Audited      bool
-	Compared     int // things in its kernel that were compared with what should be
-	Differences  []string
-	Checks       int // that were made
+	NodeID      string        `json:"nodeID"`
+	Name        string        `json:"name"`
+	Reached     bool          `json:"reached"`
+	Offset      time.Duration `json:"offset"` // of its clock from the leader's
+	Audited     bool          `json:"audited"`
+	Compared    int           `json:"compared"` // things in its kernel that were compared with what should be
+	Differences []string      `json:"differences"`
+	Checks      int           `json:"checks"` // that were made
 }
 
 // Pair is the way from one node to another, by name.
 type Pair struct {
-	From, To string
-	RTT      time.Duration
-	MTU      int
-	MeshRTT  time.Duration
-	MeshMTU  int
-	HasMesh  bool
-	Error    string `json:",omitempty"`
+	From    string        `json:"from"`
+	To      string        `json:"to"`
+	RTT     time.Duration `json:"rtt"`
+	MTU     int           `json:"mtu"`
+	MeshRTT time.Duration `json:"meshRTT"`
+	MeshMTU int           `json:"meshMTU"`
+	HasMesh bool          `json:"hasMesh"`
+	Error   string        `json:"error,omitempty"`
 }
 
 // NodeFinding is a finding on a node.
 type NodeFinding struct {
-	Node string // its name
+	Node string `json:"node"` // its name
 	Finding
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -60,11 +61,11 @@ func tryFeatures(entered error, wanted []feature) (found []Finding) {
 	if entered != nil {
 		return []Finding{{"kernel", Warn, fmt.Sprintf("its features cannot be tried: %v", entered), "run this as root"}}
 	}
-	var have string
+	var have []string
 	for _, f := range wanted {
 		err := f.try()
 		if err == nil {
-			have += ", " + f.name
+			have = append(have, f.name)
 			continue
 		}
 		remedy := "use a kernel that has it"
@@ -73,8 +74,8 @@ func tryFeatures(entered error, wanted []feature) (found []Finding) {
 		}
 		found = append(found, Finding{"kernel: " + f.name, Bad, err.Error(), remedy})
 	}
-	if have != "" {
-		found = append(found, ok("kernel", "%s", have[2:]))
+	if len(have) > 0 {
+		found = append(found, ok("kernel", "%s", strings.Join(have, ", ")))
 	}
 	return found
 }

@@ -23,8 +23,11 @@ type Port struct {
 // Ports are all that a node listens on.
 func Ports(cluster, gossip, vxlan, tunnel int) []Port {
 	return []Port{
-		{"tcp", cluster, "nodes among themselves"}, {"tcp", gossip, "gossip"}, {"udp", gossip, "gossip"},
-		{"udp", vxlan, "VXLAN"}, {"udp", tunnel, "WireGuard"},
+		{"tcp", cluster, "nodes among themselves"},
+		{"tcp", gossip, "gossip"},
+		{"udp", gossip, "gossip"},
+		{"udp", vxlan, "VXLAN"},
+		{"udp", tunnel, "WireGuard"},
 	}
 }
 

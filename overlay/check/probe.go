@@ -204,9 +204,10 @@ func echo(ctx context.Context, at netip.AddrPort, pool netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("answer probes at %s: %w", at, err)
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	shut := func() { _ = conn.Close() } // nothing is kept in it
+	stop := context.AfterFunc(ctx, shut)
 	defer stop()
-	defer conn.Close()
+	defer shut()
 	packet := make([]byte, 1<<16)
 	for {
 		n, from, err := conn.ReadFromUDPAddrPort(packet)

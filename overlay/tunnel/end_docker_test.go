@@ -29,15 +29,12 @@ const (
 	envFar    = "SHOAL_TEST_TUNNEL_FAR"
 )
 
-func TestMain(m *testing.M) {
-	if os.Getenv(envFar) != "" {
-		if err := runFar(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "far end:", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+// TestFarEnd is no test but the process at the far end.
+func TestFarEnd(t *testing.T) {
+	if os.Getenv(envFar) == "" {
+		t.Skip("only for the other tests here")
 	}
-	os.Exit(m.Run())
+	must(t, runFar(os.Stdin, os.Stdout))
 }
 
 // inside reports whether this process is in a namespace that it may change; if
@@ -63,8 +60,8 @@ func inside(t *testing.T) bool {
 
 // command is what the test asks of the far end.
 type command struct {
-	Apply *Want
-	Serve string // TCP echo at this address
+	Apply *Want  `json:"apply"`
+	Serve string `json:"serve"` // TCP echo at this address
 }
 
 // runFar is the far end: a Tunnel that does what it is told.
@@ -74,7 +71,7 @@ func runFar(in io.Reader, out io.Writer) error {
 	answers := json.NewEncoder(out)
 	for commands := json.NewDecoder(in); ; {
 		var c command
-		if err := commands.Decode(&c); errors.Is(err, io.EOF) {
+		if err := commands.Decode(any(&c)); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -124,7 +121,7 @@ type far struct {
 // startFar starts it in a new namespace, or in that of holder.
 func startFar(t *testing.T, holder int) *far {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFarEnd$")
 	cmd.Env = append(os.Environ(), envFar+"=1")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -170,7 +167,7 @@ func startIn(cmd *exec.Cmd, pid int) error {
 func (f *far) do(c command) {
 	f.t.Helper()
 	var text string
-	if err := errors.Join(json.NewEncoder(f.in).Encode(c), f.answers.Decode(&text)); err != nil || text != "" {
+	if err := errors.Join(json.NewEncoder(f.in).Encode(any(c)), f.answers.Decode(&text)); err != nil || text != "" {
 		f.t.Fatalf("far end: %v %s", err, text)
 	}
 }
@@ -206,7 +203,7 @@ func wantOf(private, other, psk []byte, under, addr netip.Prefix) *Want {
 
 // wire joins both namespaces and brings the tunnel up between them. holder is a
 // process that keeps the far namespace.
-func wire(t *testing.T, psk []byte) (near *Tunnel, there *far, holder *far) {
+func wire(t *testing.T, psk []byte) (near *Tunnel, there, holder *far) {
 	t.Helper()
 	holder = startFar(t, 0)
 	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "under"}, PeerName: "under", PeerNamespace: netlink.NsPid(holder.cmd.Process.Pid)}))

@@ -41,7 +41,8 @@ func TestChangesAreOnlyWhatDiffers(t *testing.T) {
 	}{
 		"nothing": {wanted(peer(1)), wanted(peer(1)), nil, nil},
 		"all": {
-			Want{}, wanted(peer(1)),
+			Want{},
+			wanted(peer(1)),
 			[]string{
 				"private_key=" + hex.EncodeToString(clamp(key(9))), "listen_port=7947", "public_key=" + one, "persistent_keepalive_interval=25",
 				"preshared_key=" + hex.EncodeToString(key(101)), "endpoint=192.0.2.1:7947", "replace_allowed_ips=true", "allowed_ip=10.252.1.253/32", "allowed_ip=fd00::1/128",
