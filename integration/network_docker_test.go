@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/swarm"
 
 	"shoal/integration/lab"
@@ -26,8 +27,9 @@ func TestNetworks(t *testing.T) {
 	shoal(t, via, "network", "create", "--ipv6", "back")
 	docker(t, via, "network", "create", "-d", "overlay", "--opt", "encrypted", "vault")
 	shoal(t, via, "network", "create", "--internal", "inside")
-	shoal(t, via, "service", "create", "--name", "web", "--replicas", "5", "--network", "front", "--publish", "8080:8080",
-		"--health-cmd", "/bin/web check http://127.0.0.1:8080/healthz", "--health-interval", "300ms", "--env", "UDP_ADDR=:9000", "--publish", "9000:9000/udp", image)
+	web := webSpec(t, s, "web", 5, "front")
+	web.EndpointSpec.Ports = append(web.EndpointSpec.Ports, swarm.PortConfig{Protocol: "udp", TargetPort: 9000, PublishedPort: 9000})
+	create(t, s.shoal[via], web)
 	shoal(t, via, "service", "create", "--name", "client", "--mode", "global", "--network", "name=front,alias=asker", "--network", "back", image, "sleep", "1000000")
 	shoal(t, via, "service", "create", "--name", "apart", "--replicas", "2", "--network", "inside", image)
 	s.converged(t, via, "web", 5)
@@ -50,6 +52,22 @@ func TestNetworks(t *testing.T) {
 			return
 		}
 	}
+}
+
+// webSpec is the sample site on a network, published at 8080, with a health
+// check, and with echoes on ports 9000/udp and 7000/tcp.
+func webSpec(t testing.TB, s *site, name string, replicas uint64, network string) swarm.ServiceSpec {
+	t.Helper()
+	n, err := s.shoal[s.Host(1)].NetworkInspect(t.Context(), network, inspectSwarm)
+	ok(t, err)
+	web := spec(name, replicas, "/bin/web", "serve")
+	web.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: n.ID}}
+	web.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{{Protocol: "tcp", TargetPort: 8080, PublishedPort: 8080}}}
+	web.TaskTemplate.ContainerSpec.Env = []string{"UDP_ADDR=:9000", "ECHO_ADDR=:7000"}
+	web.TaskTemplate.ContainerSpec.Healthcheck = &container.HealthConfig{
+		Test: []string{"CMD", "/bin/web", "check", "http://127.0.0.1:8080/healthz"}, Interval: 200 * time.Millisecond, Timeout: 2 * time.Second,
+	}
+	return web
 }
 
 // containerOf is a running container of a service on h.

@@ -241,6 +241,23 @@ func TestATaskWithoutAddressSaysWhyAndGetsTheNextOne(t *testing.T) {
 	})
 }
 
+func TestARestartedTaskKeepsItsReason(t *testing.T) {
+	s, r := statetest.Service("web", 1, on("large"))
+	next := newTask("t", "web")
+	next.Status.Err = "restart 1 in 5s: task: non-zero exit (1)"
+	store := statetest.New(subnetOf("large", "10.1.1.0/26"), s, r)
+	tm := newTerm()
+	tm.note(store.View())
+	tm.take()
+	store.Put(next)
+	tm.note(store.View())
+	out := plan(store.View(), tm.take(), time.Unix(1, 0), chunk)
+	store.Apply(out.changes...)
+	if got := store.View().Task("t").Status; got.State != taskstate.Pending || got.Err != next.Status.Err {
+		t.Errorf("status %+v", got)
+	}
+}
+
 func TestPortsAreRefusedWithTheirOwner(t *testing.T) {
 	owner, _ := statetest.Service("web", 1, publish(8080))
 	v := statetest.View(ingress())

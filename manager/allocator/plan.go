@@ -82,7 +82,7 @@ func (p *planner) task(i item) {
 	next := *t
 	if lack != nil {
 		p.out.lacks[i] = *lack
-		if t.Status.Err == lack.text {
+		if t.Status.Message == MessageWaiting && t.Status.Err == lack.text {
 			return
 		}
 		next.Status.Err, next.Status.Message = lack.text, MessageWaiting
@@ -90,7 +90,10 @@ func (p *planner) task(i item) {
 		return
 	}
 	next.Networks = networks
-	next.Status = taskstate.Status{State: taskstate.Pending, At: p.now, Message: messagePending}
+	if t.Status.Message == MessageWaiting {
+		next.Status.Err = "" // else it says why the one before was restarted
+	}
+	next.Status.State, next.Status.At, next.Status.Message = taskstate.Pending, p.now, messagePending
 	p.put(&next, "task")
 }
 

@@ -83,7 +83,7 @@ func (t *term) event(e state.Event) {
 
 func (t *term) task(e state.Event, task *state.Task) {
 	old, _ := e.Old.(*state.Task)
-	if e.New != nil && task.Status.State == taskstate.New && task.Status.Err == "" {
+	if e.New != nil && task.Status.State == taskstate.New && task.Status.Message != MessageWaiting {
 		t.todo[item{state.KindTask, task.ID}] = true
 		return
 	}
