@@ -40,8 +40,6 @@ const (
 	// maxQuiet bounds the rest between two rounds. A rest is as long as the round
 	// before it: a burst becomes few rounds, a lone task waits for nothing.
 	maxQuiet = 100 * time.Millisecond
-	// usageEvery is how often the use of the networks is counted, at most.
-	usageEvery = 10 * time.Second
 )
 
 // Store is the replicated state as the leader sees it.
@@ -84,19 +82,15 @@ func New(c Config) (*Allocator, error) {
 func (a *Allocator) Run(ctx context.Context) error {
 	defer a.metrics.clear() // they are the leader's to tell
 	t := newTerm()
-	var counted time.Time
 	for {
 		changed := a.store.Changed() // taken before the read, so no update is missed
 		started := time.Now()
-		t.note(a.store.View())
+		v := a.store.View()
+		t.note(v)
 		if err := a.work(ctx, t); err != nil {
 			return fmt.Errorf("allocate: %w", err)
 		}
-		a.metrics.show(t)
-		if time.Since(counted) > usageEvery {
-			a.metrics.usage(a.store.View())
-			counted = time.Now()
-		}
+		a.metrics.show(v, t)
 		if err := backoff.Pause(ctx, min(time.Since(started), maxQuiet)); err != nil {
 			return err
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
-	"pgregory.net/rapid"
 
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
@@ -49,159 +48,10 @@ func ingress() *state.Network {
 	return Ingress(netip.MustParsePrefix("10.0.0.0/8"), 24)
 }
 
+// bygone is a time for plans that are not asked for one.
+func bygone() time.Time { return time.Unix(1, 0).UTC() }
+
 func newTask(id, service string) *state.Task { return statetest.Task(id, service, 1, "") }
-
-// settled carries out all that a loop would do.
-func settled(t *rapid.T, store *statetest.Store, tm *term) {
-	for range 100 {
-		tm.note(store.View())
-		w := tm.take()
-		if len(w.items) == 0 {
-			return
-		}
-		out := plan(store.View(), w, time.Unix(1, 0).UTC(), 7)
-		if len(out.changes) > 0 {
-			store.Apply(out.changes...)
-		}
-		tm.settle(w, out)
-	}
-	t.Fatal("the allocator does not come to rest")
-}
-
-// check looks for what is given twice or lies outside of its pool.
-func check(t *rapid.T, v *state.View) {
-	owners := map[string]string{}
-	claim := func(what, owner string) {
-		if other, taken := owners[what]; taken && other != owner {
-			t.Fatalf("%s is both %s's and %s's", what, other, owner)
-		}
-		owners[what] = owner
-	}
-	within := func(a netip.Prefix, network string) {
-		n := v.Network(network)
-		if n == nil {
-			return // removed by force
-		}
-		for _, p := range n.Pools {
-			if p.Subnet.Contains(a.Addr()) && a.Addr() != p.Gateway && a.Addr() != p.Subnet.Addr() && a.Addr() != highest(p.Subnet) {
-				return
-			}
-		}
-		t.Fatalf("%v is no address that network %s may give", a, network)
-	}
-	for task := range v.Tasks() {
-		for _, n := range task.Networks {
-			for _, a := range n.Addrs {
-				within(a, n.NetworkID)
-				if !task.Status.State.Terminal() {
-					claim(a.Addr().String(), "task "+task.ID)
-				}
-			}
-		}
-	}
-	for s := range v.Services() {
-		for _, vip := range s.Endpoint.VirtualIPs {
-			a := netip.MustParsePrefix(vip.Addr)
-			within(a, vip.NetworkID)
-			claim(a.Addr().String(), "service "+s.ID)
-		}
-		for _, p := range s.Endpoint.Ports {
-			claim(fmt.Sprintf("port %d", p.PublishedPort), "service "+s.ID)
-		}
-	}
-	for n := range v.Nodes() {
-		if n.MeshIndex != 0 {
-			claim(fmt.Sprintf("mesh %d", n.MeshIndex), n.ID)
-			claim(n.Mesh[0].String(), n.ID)
-		}
-	}
-}
-
-func TestNothingIsGivenTwiceOrLost(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		c := &state.Cluster{}
-		c.ID, c.MeshPool = "c", netip.MustParsePrefix("10.252.0.0/21")
-		small, large := subnetOf("small", "10.1.0.0/29"), subnetOf("large", "10.1.1.0/26")
-		store := statetest.New(c, ingress(), small, large)
-		tm := newTerm()
-		for range rapid.IntRange(1, 80).Draw(t, "steps") {
-			service := fmt.Sprintf("s%d", rapid.IntRange(1, 4).Draw(t, "service"))
-			task := fmt.Sprintf("t%d", rapid.IntRange(1, 12).Draw(t, "task"))
-			node := fmt.Sprintf("n%d", rapid.IntRange(1, 10).Draw(t, "node"))
-			v := store.View()
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
-			case 0, 1:
-				networks := rapid.SampledFrom([][]string{{"small"}, {"large"}, {"small", "large"}, {}}).Draw(t, "networks")
-				ports := rapid.SliceOfN(rapid.SampledFrom([]uint32{0, 8080, 8081}), 0, 2).Draw(t, "ports")
-				s, r := statetest.Service(service, 1, on(networks...), publish(ports...))
-				if old := v.Service(service); old != nil {
-					s.Endpoint = old.Endpoint
-				}
-				if e, err := Endpoint(v, s); err == nil {
-					s.Endpoint = e
-					store.Put(s, r)
-				}
-			case 2:
-				store.Apply(state.Delete(state.KindService, service))
-			case 3, 4, 5:
-				if v.Task(task) == nil && v.Revision(service, 1) != nil {
-					store.Put(newTask(task, service))
-				}
-			case 6:
-				if old := v.Task(task); old != nil {
-					next := *old
-					next.Status.State = rapid.SampledFrom([]taskstate.State{max(old.Status.State, taskstate.Running), taskstate.Failed}).Draw(t, "state")
-					if old.Status.State != taskstate.New || next.Status.State == taskstate.Failed {
-						store.Put(&next)
-					}
-				}
-			case 7:
-				store.Apply(state.Delete(state.KindTask, task))
-			case 8:
-				if v.Node(node) == nil {
-					store.Put(statetest.Node(node))
-				} else {
-					store.Apply(state.Delete(state.KindNode, node))
-				}
-			case 9:
-				tm = newTerm() // another leader
-			}
-			if rapid.Bool().Draw(t, "work") {
-				settled(t, store, tm)
-			}
-			check(t, store.View())
-		}
-		settled(t, store, tm)
-		check(t, store.View())
-		fresh := newTerm()
-		fresh.note(store.View())
-		if out := plan(store.View(), fresh.take(), time.Unix(1, 0).UTC(), chunk); len(out.changes) > 0 {
-			t.Fatalf("another leader would change %d things", len(out.changes))
-		}
-		noLeaks(t, store)
-	})
-}
-
-// noLeaks removes all that holds something: then everything must be free.
-func noLeaks(t *rapid.T, store *statetest.Store) {
-	for s := range store.View().Services() {
-		store.Apply(state.Delete(state.KindService, s.ID))
-	}
-	for task := range store.View().Tasks() {
-		store.Apply(state.Delete(state.KindTask, task.ID))
-	}
-	v := store.View()
-	for n := range v.Networks() {
-		for _, family := range families(n) {
-			for i := range family[0].size {
-				a := family[0].at(i)
-				if v.AddrUsed(a) && a != n.Pools[0].Gateway {
-					t.Fatalf("%v of network %s is held by nothing", a, n.ID)
-				}
-			}
-		}
-	}
-}
 
 func TestATaskWithoutAddressSaysWhyAndGetsTheNextOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -251,7 +101,7 @@ func TestARestartedTaskKeepsItsReason(t *testing.T) {
 	tm.take()
 	store.Put(next)
 	tm.note(store.View())
-	out := plan(store.View(), tm.take(), time.Unix(1, 0), chunk)
+	out := plan(store.View(), tm.take(), bygone(), chunk)
 	store.Apply(out.changes...)
 	if got := store.View().Task("t").Status; got.State != taskstate.Pending || got.Err != next.Status.Err {
 		t.Errorf("status %+v", got)
@@ -280,30 +130,5 @@ func TestPortsAreRefusedWithTheirOwner(t *testing.T) {
 	dynamic.Spec.EndpointSpec.Ports = dynamic.Spec.EndpointSpec.Ports[:1]
 	if again, err := Endpoint(v, dynamic); err != nil || again.Ports[0].PublishedPort != firstDynamic || len(again.VirtualIPs) != 1 || again.VirtualIPs[0] != e.VirtualIPs[0] {
 		t.Errorf("after an update: %v, err %v, before %v", again, err, e)
-	}
-}
-
-func BenchmarkOneTaskAmongMany(b *testing.B) {
-	objects := []state.Object{subnetOf("wide", "10.64.0.0/14")}
-	s, r := statetest.Service("web", 1, on("wide"))
-	objects = append(objects, s, r)
-	store := statetest.New(objects...)
-	var changes []state.Change
-	g := newGiver(store.View())
-	family := families(store.View().Network("wide"))[0]
-	for i := range 100_000 {
-		t := statetest.Task(fmt.Sprintf("t%06d", i), "web", i+1, "n1")
-		a, _ := g.address(family, start(t.ID, "wide"))
-		t.Networks = []state.TaskNetwork{{NetworkID: "wide", Addrs: []netip.Prefix{a}}}
-		changes = append(changes, state.Put(t))
-	}
-	changes = append(changes, state.Put(newTask("fresh", "web")))
-	store.Apply(changes...)
-	v := store.View()
-	for b.Loop() {
-		out := plan(v, worklist{[]item{{state.KindTask, "fresh"}}}, time.Unix(1, 0), chunk)
-		if len(out.changes) != 1 {
-			b.Fatal("no address")
-		}
 	}
 }

@@ -15,20 +15,10 @@ import (
 // keeps what the spec still asks for. An error says what is taken, by whom, or
 // what is used up.
 func Endpoint(v *state.View, s *state.Service) (swarm.Endpoint, error) {
-	e, lack := newGiver(v).endpoint(s)
-	if lack != nil {
-		return swarm.Endpoint{}, lack.err
-	}
-	return e, nil
+	return newGiver(v).endpoint(s)
 }
 
-// shortage is why something cannot be given now.
-type shortage struct {
-	key string // the network, or "" for ingress, that has to change
-	err error
-}
-
-func (g *giver) endpoint(s *state.Service) (e swarm.Endpoint, lack *shortage) {
+func (g *giver) endpoint(s *state.Service) (e swarm.Endpoint, err error) {
 	spec := swarm.EndpointSpec{Mode: swarm.ResolutionModeVIP}
 	if s.Spec.EndpointSpec != nil {
 		spec = *s.Spec.EndpointSpec
@@ -36,16 +26,14 @@ func (g *giver) endpoint(s *state.Service) (e swarm.Endpoint, lack *shortage) {
 	if len(spec.Ports) == 0 && len(state.OverlaysOf(&s.Spec)) == 0 {
 		return swarm.Endpoint{}, nil // as in Docker Swarm
 	}
-	ports, err := g.published(s, spec.Ports)
-	if err != nil {
-		return swarm.Endpoint{}, &shortage{err: err}
+	e.Spec = spec
+	if e.Ports, err = g.published(s, spec.Ports); err != nil {
+		return swarm.Endpoint{}, err
 	}
-	e = swarm.Endpoint{Spec: spec, Ports: ports}
 	if spec.Mode != swarm.ResolutionModeDNSRR {
-		e.VirtualIPs, lack = g.virtualIPs(s)
-	}
-	if lack != nil {
-		return swarm.Endpoint{}, lack
+		if e.VirtualIPs, err = g.virtualIPs(s); err != nil {
+			return swarm.Endpoint{}, err
+		}
 	}
 	g.claim(s, e)
 	return e, nil
@@ -63,7 +51,7 @@ func (g *giver) claim(s *state.Service, e swarm.Endpoint) {
 
 // virtualIPs are those of s: on ingress if it publishes ports, then on its
 // networks in the order of the spec.
-func (g *giver) virtualIPs(s *state.Service) (vips []swarm.EndpointVirtualIP, lack *shortage) {
+func (g *giver) virtualIPs(s *state.Service) (vips []swarm.EndpointVirtualIP, err error) {
 	if state.Publishes(&s.Spec) {
 		n := g.view.Ingress()
 		if n == nil {
@@ -73,33 +61,36 @@ func (g *giver) virtualIPs(s *state.Service) (vips []swarm.EndpointVirtualIP, la
 		// are none left must not limit how many services publish ports.
 		vips, _ = g.onNetwork(s, n)
 	}
-	var given []netip.Prefix
 	for _, id := range state.OverlaysOf(&s.Spec) {
 		n := g.view.Network(id)
 		if n == nil {
-			g.takeBack(given)
-			return nil, noNetwork(id)
+			err = noNetwork(id)
+			break
 		}
-		here, family := g.onNetwork(s, n)
+		here, full := g.onNetwork(s, n)
 		vips = append(vips, here...)
-		for _, vip := range here {
-			given = append(given, netip.MustParsePrefix(vip.Addr))
+		if full != nil {
+			err = g.exhausted(n, full)
+			break
 		}
-		if family != nil {
-			g.takeBack(given)
-			return nil, &shortage{key: id, err: g.exhausted(n, family)}
+	}
+	if err != nil {
+		for _, vip := range vips {
+			g.takeBack([]netip.Prefix{netip.MustParsePrefix(vip.Addr)})
 		}
+		return nil, err
 	}
 	return vips, nil
 }
 
-func noIngress() *shortage {
-	return &shortage{err: errdefs.ErrFailedPrecondition.WithMessage(
-		"service needs ingress network, but no ingress network is present: create one with docker network create --ingress --driver overlay, or publish with mode=host")}
+func noIngress() error {
+	return errdefs.ErrFailedPrecondition.WithMessage(
+		"service needs ingress network, but no ingress network is present: create one with docker network create --ingress --driver overlay, or publish with mode=host")
 }
 
-func noNetwork(id string) *shortage {
-	return &shortage{key: id, err: errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("network %s not found", id))}
+func noNetwork(id string) error {
+	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(
+		"network %s not found: it has been removed since the spec named it; update the service without it", id))
 }
 
 // onNetwork gives s an address of each family of a network, those that it has

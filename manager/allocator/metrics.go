@@ -10,22 +10,34 @@ import (
 
 type metrics struct {
 	given   *prometheus.CounterVec
-	waiting prometheus.Gauge
+	waiting *prometheus.GaugeVec
+	full    prometheus.Gauge
 	used    *prometheus.GaugeVec
 	usable  *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) (metrics, error) {
 	m := metrics{
-		given:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "shoal_allocator_given_total", Help: "Things that were given what they need, by kind: task, service, node; waiting: tasks that were told what they lack."}, []string{"kind"}),
-		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "shoal_allocator_waiting", Help: "Things that wait for an address, a port or a place in the mesh."}),
-		used:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "shoal_allocator_addresses_used", Help: "IPv4 addresses of a network that tasks have."}, []string{"network"}),
-		usable:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "shoal_allocator_addresses_usable", Help: "IPv4 addresses that a network has to give."}, []string{"network"}),
+		given: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "shoal_allocator_given_total", Help: "Things that were given what they need, by kind: task, service, node; waiting: tasks that were told what they lack; released: tasks called off that gave theirs back.",
+		}, []string{"kind"}),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "shoal_allocator_waiting", Help: "Things that wait for an address, a port or a place in the mesh, by kind.",
+		}, []string{"kind"}),
+		full: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "shoal_allocator_full_networks", Help: "Networks without an address for the next task.",
+		}),
+		used: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "shoal_allocator_addresses_used", Help: "Addresses of a network that tasks, services and attached containers have.",
+		}, []string{"network", "family"}),
+		usable: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "shoal_allocator_addresses_usable", Help: "Addresses that a network has to give, used ones included.",
+		}, []string{"network", "family"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.given, m.waiting, m.used, m.usable} {
+	for _, c := range []prometheus.Collector{m.given, m.waiting, m.full, m.used, m.usable} {
 		if err := r.Register(c); err != nil {
 			return m, fmt.Errorf("allocator: register metrics: %w", err)
 		}
@@ -39,30 +51,51 @@ func (m metrics) count(out outcome) {
 	}
 }
 
-func (m metrics) show(t *term) { m.waiting.Set(float64(len(t.waiting))) }
+// show tells how things stand. Of the networks, it looks at those that changed.
+func (m metrics) show(v *state.View, t *term) {
+	waiting := map[state.Kind]int{state.KindTask: len(t.waits.of), state.KindService: 0, state.KindNode: 0}
+	for i := range t.stuck {
+		waiting[i.kind]++
+	}
+	for kind, n := range waiting {
+		m.waiting.WithLabelValues(string(kind)).Set(float64(n))
+	}
+	m.full.Set(float64(len(t.full)))
+	u := t.usage
+	for id := range u.touched { // first, as a new network may have the name of an old one
+		if name, shown := u.names[id]; shown && v.Network(id) == nil {
+			m.used.DeletePartialMatch(prometheus.Labels{"network": name})
+			m.usable.DeletePartialMatch(prometheus.Labels{"network": name})
+			delete(u.names, id)
+		}
+	}
+	for id := range u.touched {
+		if n := v.Network(id); n != nil {
+			u.names[id] = n.Spec.Name
+			m.network(n, u.used[id])
+		}
+	}
+	clear(u.touched)
+}
 
-// usage tells how full the networks are. It counts, so it is not done for
-// every change.
-func (m metrics) usage(v *state.View) {
-	m.used.Reset()
-	m.usable.Reset()
-	for n := range v.Networks() {
-		used := 0
-		for range v.TasksOfNetwork(n.ID) {
-			used++
+func (m metrics) network(n *state.Network, used *perFamily) {
+	if used == nil {
+		used = &perFamily{}
+	}
+	for _, family := range families(n) {
+		name, count := "ipv6", used.v6
+		if family[0].first.Is4() {
+			name, count = "ipv4", used.v4
 		}
-		for _, family := range families(n) {
-			if family[0].first.Is4() {
-				m.usable.WithLabelValues(n.Spec.Name).Set(float64(usableOf(family)))
-			}
-		}
-		m.used.WithLabelValues(n.Spec.Name).Set(float64(used))
+		m.used.WithLabelValues(n.Spec.Name, name).Set(float64(count))
+		m.usable.WithLabelValues(n.Spec.Name, name).Set(float64(usableOf(family)))
 	}
 }
 
 // clear takes back what only a leader can tell.
 func (m metrics) clear() {
-	m.waiting.Set(0)
+	m.waiting.Reset()
+	m.full.Set(0)
 	m.used.Reset()
 	m.usable.Reset()
 }

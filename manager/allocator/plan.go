@@ -1,8 +1,10 @@
 package allocator
 
 import (
+	"cmp"
 	"hash/fnv"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -13,80 +15,137 @@ import (
 
 // item is one thing to look at.
 type item struct {
-	kind state.Kind
+	kind state.Kind // or kindQueue
 	id   string
+}
+
+// kindQueue is the kind of an item that means all tasks that wait for a thing.
+const kindQueue state.Kind = "queue"
+
+// keyIngress is what those wait for who need an ingress network.
+const keyIngress = "ingress"
+
+// serviceKey is what the tasks of a service wait for that has no endpoint.
+func serviceKey(id string) string { return "service/" + id }
+
+// worklist is what one plan looks at, in order.
+type worklist struct {
+	items []item
+	waits *waits            // the tasks that wait; the plan only reads
+	full  map[string]string // networks that have given nothing back since they were full, and the words for it
 }
 
 // outcome is what a plan has come to.
 type outcome struct {
 	changes []state.Change
-	given   map[string]int   // by kind: task, service, node
-	done    int              // items that were dealt with
-	lacks   map[item]lacking // those that have to wait
-}
-
-// lacking is what an item waits for: a change of the thing named.
-type lacking struct {
-	key  string // network id; "" anything
-	text string
+	given   map[string]int    // by kind: task, service, node; waiting, released
+	done    int               // items that were dealt with
+	tasks   map[string]string // what tasks wait for, "" if for nothing
+	lacks   map[item]string   // services and nodes that were looked at: what they lack, "" nothing
+	full    map[string]string // networks without an address left, and the words for it
+	passed  map[string]int    // how many of a queue were dealt with
 }
 
 // planner plans one update.
 type planner struct {
+	work  worklist
 	view  *state.View
 	give  *giver
 	now   time.Time
-	place int // in the mesh, the last one looked at
-	full  map[string]lacking
+	limit int
+	place int               // in the mesh, the last one looked at
+	short map[string]string // what is known to be used up, and the words for it
 	out   outcome
 }
 
-// plan gives items what they need, in an update of at most limit changes.
+// plan gives items what they need, in an update of at most limit changes, and
+// a few more when the last item needs several.
 func plan(v *state.View, w worklist, now time.Time, limit int) outcome {
-	p := &planner{view: v, give: newGiver(v), now: now, full: map[string]lacking{}, out: outcome{given: map[string]int{}, lacks: map[item]lacking{}}}
+	p := &planner{
+		work: w, view: v, give: newGiver(v), now: now, limit: limit, short: map[string]string{},
+		out: outcome{given: map[string]int{}, tasks: map[string]string{}, lacks: map[item]string{}, full: map[string]string{}, passed: map[string]int{}},
+	}
 	for _, i := range w.items {
-		if len(p.out.changes) >= limit {
+		if p.spent() {
 			break
 		}
-		p.out.done++
 		switch i.kind { //nolint:exhaustive // nothing else is ever noted
 		case state.KindTask:
-			p.task(i)
+			p.task(i.id)
 		case state.KindService:
-			p.service(i)
+			p.service(i.id)
 		case state.KindNode:
-			if reason := p.node(i.id); reason != "" {
-				p.out.lacks[i] = lacking{text: reason}
+			p.out.lacks[i] = p.node(i.id)
+		case kindQueue:
+			if !p.queue(i.id) {
+				return p.out
 			}
 		}
+		p.out.done++
 	}
 	return p.out
 }
+
+func (p *planner) spent() bool { return len(p.out.changes) >= p.limit }
 
 func (p *planner) put(o state.Object, what string) {
 	p.out.changes = append(p.out.changes, state.Put(o))
 	p.out.given[what]++
 }
 
-// task puts a new task on its networks.
-func (p *planner) task(i item) {
-	t := p.view.Task(i.id)
-	if t == nil || t.Status.State != taskstate.New || t.Desired >= taskstate.Shutdown {
+// queue gives to those that wait for a thing, the first first, until there is
+// none left for the next: what it costs follows what there is to give. It
+// reports whether the plan had room for all.
+func (p *planner) queue(key string) bool {
+	service := strings.HasPrefix(key, serviceKey("")) // not all of its tasks need wait
+	for _, id := range p.work.waits.queue[key] {
+		if p.work.waits.of[id] == key {
+			if p.spent() {
+				return false
+			}
+			p.task(id)
+			if p.out.tasks[id] == key && !service {
+				return true
+			}
+		}
+		if !service {
+			p.out.passed[key]++
+		}
+	}
+	return true
+}
+
+// task puts a new task on its networks, and takes one off them that was called
+// off before it had a node: nobody would ever report its end.
+func (p *planner) task(id string) {
+	t := p.view.Task(id)
+	p.out.tasks[id] = ""
+	switch {
+	case t == nil:
+		return
+	case calledOff(t):
+		if len(t.Networks) > 0 {
+			next := *t
+			next.Networks = nil
+			p.put(&next, "released")
+		}
+		return
+	case t.Status.State != taskstate.New:
 		return
 	}
 	r := p.view.Revision(t.ServiceID, t.Revision)
 	if r == nil {
 		return // its service has gone, and so will it
 	}
-	networks, lack := p.networks(t, &r.Spec)
+	networks, key := p.networks(t, &r.Spec)
 	next := *t
-	if lack != nil {
-		p.out.lacks[i] = *lack
-		if t.Status.Message == MessageWaiting && t.Status.Err == lack.text {
-			return
+	if key != "" {
+		p.out.tasks[id] = key
+		text := p.short[key]
+		if t.Status.Message != MessageWaiting || t.Status.Err != text {
+			next.Status.Err, next.Status.Message = text, MessageWaiting
+			p.put(&next, "waiting")
 		}
-		next.Status.Err, next.Status.Message = lack.text, MessageWaiting
-		p.put(&next, "waiting")
 		return
 	}
 	next.Networks = networks
@@ -97,52 +156,62 @@ func (p *planner) task(i item) {
 	p.put(&next, "task")
 }
 
-func (p *planner) networks(t *state.Task, spec *swarm.ServiceSpec) (on []state.TaskNetwork, lack *lacking) {
+// calledOff reports whether a task will never get a node.
+func calledOff(t *state.Task) bool {
+	return t.Status.State < taskstate.Assigned && t.Desired >= taskstate.Shutdown
+}
+
+// networks puts a task on all networks of its spec, or says what it waits for:
+// also for its service, should that have no endpoint yet.
+func (p *planner) networks(t *state.Task, spec *swarm.ServiceSpec) (on []state.TaskNetwork, key string) {
+	if s := p.view.Service(t.ServiceID); s != nil && s.Revision == t.Revision && p.service(s.ID) != "" {
+		p.short[serviceKey(s.ID)] = p.service(s.ID)
+		return nil, serviceKey(s.ID)
+	}
 	if state.Publishes(spec) {
 		n := p.view.Ingress()
 		if n == nil {
-			return nil, &lacking{text: noIngress().err.Error()}
+			p.short[keyIngress] = noIngress().Error()
+			return nil, keyIngress
 		}
 		on = append(on, state.TaskNetwork{NetworkID: n.ID})
 	}
 	for _, id := range state.OverlaysOf(spec) {
-		if l, full := p.full[id]; full {
-			p.takeBack(on)
-			return nil, &l
-		}
-		at, lack := p.network(t, id)
-		if lack != nil {
-			p.takeBack(on)
-			p.full[id] = *lack
-			return nil, lack
+		at, ok := p.network(t, id)
+		if !ok {
+			for _, n := range on {
+				p.give.takeBack(n.Addrs)
+			}
+			return nil, id
 		}
 		on = append(on, at)
 	}
-	return on, nil
+	return on, ""
 }
 
 // network gives a task an address of each family of one network.
-func (p *planner) network(t *state.Task, id string) (at state.TaskNetwork, lack *lacking) {
+func (p *planner) network(t *state.Task, id string) (at state.TaskNetwork, ok bool) {
+	at.NetworkID = id
 	n := p.view.Network(id)
 	if n == nil {
-		return at, &lacking{key: id, text: noNetwork(id).err.Error()}
+		p.short[id] = noNetwork(id).Error()
+		return at, false
 	}
-	at.NetworkID = id
+	if text := cmp.Or(p.short[id], p.work.full[id]); text != "" {
+		p.short[id] = text
+		return at, false
+	}
 	for _, family := range families(n) {
 		a, ok := p.give.address(family, start(t.ID, id))
 		if !ok {
 			p.give.takeBack(at.Addrs)
-			return at, &lacking{key: id, text: p.give.exhausted(n, family).Error()}
+			p.short[id] = p.give.exhausted(n, family).Error()
+			p.out.full[id] = p.short[id]
+			return at, false
 		}
 		at.Addrs = append(at.Addrs, a)
 	}
-	return at, nil
-}
-
-func (p *planner) takeBack(on []state.TaskNetwork) {
-	for _, n := range on {
-		p.give.takeBack(n.Addrs)
-	}
+	return at, true
 }
 
 // start is where to look for a task's address first. It depends on the task, so
@@ -154,21 +223,27 @@ func start(taskID, networkID string) uint64 {
 	return h.Sum64()
 }
 
-// service gives a service the endpoint that follows from its spec.
-func (p *planner) service(i item) {
-	s := p.view.Service(i.id)
+// service gives a service the endpoint that follows from its spec, once in a
+// plan, and returns what it lacks.
+func (p *planner) service(id string) (lack string) {
+	i := item{state.KindService, id}
+	if lack, known := p.out.lacks[i]; known {
+		return lack
+	}
+	p.out.lacks[i] = ""
+	s := p.view.Service(id)
 	if s == nil {
-		return
+		return ""
 	}
-	e, lack := p.give.endpoint(s)
-	if lack != nil {
-		p.out.lacks[i] = lacking{key: lack.key, text: "service " + s.Spec.Name + ": " + lack.err.Error()}
-		return
+	e, err := p.give.endpoint(s)
+	if err != nil {
+		p.out.lacks[i] = "service " + s.Spec.Name + ": " + err.Error()
+		return p.out.lacks[i]
 	}
-	if reflect.DeepEqual(e, s.Endpoint) {
-		return
+	if !reflect.DeepEqual(e, s.Endpoint) {
+		next := *s
+		next.Endpoint = e
+		p.put(&next, "service")
 	}
-	next := *s
-	next.Endpoint = e
-	p.put(&next, "service")
+	return ""
 }
