@@ -101,6 +101,29 @@ func both(changes ...func(*swarm.ServiceSpec)) func(*swarm.ServiceSpec) {
 	}
 }
 
+func attempts(n uint64) func(*swarm.ServiceSpec) {
+	return func(s *swarm.ServiceSpec) { s.TaskTemplate.RestartPolicy = &swarm.RestartPolicy{MaxAttempts: &n} }
+}
+
+func restarted(n uint64) func(*state.Task) {
+	return func(t *state.Task) { t.Restarts.Count = n }
+}
+
+func networks(targets ...string) func(*swarm.ServiceSpec) {
+	return func(s *swarm.ServiceSpec) {
+		s.TaskTemplate.Networks = nil
+		for _, target := range targets {
+			s.TaskTemplate.Networks = append(s.TaskTemplate.Networks, swarm.NetworkAttachmentConfig{Target: target})
+		}
+	}
+}
+
+func ports(mode swarm.PortConfigPublishMode) func(*swarm.ServiceSpec) {
+	return func(s *swarm.ServiceSpec) {
+		s.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{{Protocol: "tcp", TargetPort: 80, PublishMode: mode}}}
+	}
+}
+
 func task(id string, slot int, node string, options ...func(*state.Task)) *state.Task {
 	return statetest.Task(id, "web", slot, node, options...)
 }
@@ -146,6 +169,29 @@ func TestPlan(t *testing.T) {
 		"or its node is down":                        {append(append(svc(1), nodes(statetest.Down)...), task("a", 1, "n1", desired(taskstate.Shutdown)), task("b", 1, "n2", desired(taskstate.Ready), observed(taskstate.Ready))), "1 n1 r1 shutdown/running; 1 n2 r1 running/ready"},
 		"a predecessor that never had a node is out": {append(append(svc(1), nodes()...), task("a", 1, "", desired(taskstate.Shutdown), observed(taskstate.Pending)), task("b", 1, "n2", desired(taskstate.Ready), observed(taskstate.Ready))), "1 - r1 shutdown/pending; 1 n2 r1 running/ready"},
 		"two tasks fill one slot":                    {append(append(svc(1), nodes()...), task("a", 1, "n1", observed(taskstate.Preparing)), task("b", 1, "n2")), "1 n1 r1 shutdown/preparing; 1 n2 r1 running/running"},
+
+		"start-first drain: the old one serves on": {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2))), "1 - r2 running/pending; 1 n1 r2 running/running"},
+		"while the new one starts":                 {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2), observed(taskstate.Starting))), "1 n1 r2 running/running; 1 n2 r2 running/starting"},
+		"and stops when that runs":                 {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2))), "1 n1 r2 shutdown/running; 1 n2 r2 running/running"},
+		"start-first drain: not serving yet":       {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2), observed(taskstate.Starting))), "1 - r2 ready/pending; 1 n1 r2 shutdown/starting"},
+		"start-first drain: the node is down":      {append(append(svc(1, startFirst), nodes(statetest.Drained, statetest.Down)...), task("a", 1, "n1", rev(2))), "1 - r2 running/pending; 1 n1 r2 shutdown/running"},
+		"start-first drain: and goes down":         {append(append(svc(1, startFirst), nodes(statetest.Drained, statetest.Down)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2), observed(taskstate.Starting))), "1 n1 r2 shutdown/running; 1 n2 r2 running/starting"},
+		"start-first drain: activated again":       {append(append(svc(1, startFirst), nodes()...), task("a", 1, "n1", rev(2)), task("b", 1, "", rev(2), observed(taskstate.Pending))), "1 - r2 shutdown/pending; 1 n1 r2 running/running"},
+		"start-first drain: the new one fails":     {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2), observed(taskstate.Failed))), "1 - r2 ready/pending; 1 n1 r2 running/running; 1 n2 r2 shutdown/failed"},
+		"start-first drain: the old one fails":     {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2), observed(taskstate.Failed)), task("b", 1, "n2", rev(2), observed(taskstate.Starting))), "1 n1 r2 shutdown/failed; 1 n2 r2 running/starting"},
+		"start-first drain: no more attempts":      {append(append(svc(1, both(startFirst, attempts(1))), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2), desired(taskstate.Shutdown), observed(taskstate.Failed), restarted(1))), "1 n1 r2 shutdown/running; 1 n2 r2 shutdown/failed"},
+		"start-first drain: condition none":        {append(append(svc(1, both(startFirst, condition("none"))), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2))), "1 n1 r2 shutdown/running"},
+		"start-first drain: the new node, too":     {append(append(svc(1, startFirst), statetest.Node("n1", statetest.Drained), statetest.Node("n2", statetest.Drained)), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2), observed(taskstate.Starting))), "1 - r2 running/pending; 1 n1 r2 running/running; 1 n2 r2 shutdown/starting"},
+		"start-first drain: constraints":           {append(append(svc(1, both(startFirst, constraints("node.id==n2"))), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2))), "1 - r2 ready/pending; 1 n1 r2 shutdown/running"},
+		"start-first drain in an update":           {append(append(svc(1, both(image("web:2"), startFirst)), nodes(statetest.Drained)...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), observed(taskstate.Starting)), updating()), "1 n1 r1 running/running; 1 n2 r2 running/starting"},
+		"an update in a start-first drain":         {append(append(svc(1, startFirst, image("web:2")), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2), observed(taskstate.Starting))), "1 - r3 running/pending; 1 n1 r2 running/running; 1 n2 r2 shutdown/starting"},
+		"what an update started on a drained node": {append(append(svc(1, both(image("web:2"), startFirst)), nodes(statetest.Drained)...), task("a", 1, "n2"), task("b", 1, "n1", rev(2), observed(taskstate.Starting)), updating()), "1 - r2 ready/pending; 1 n1 r2 shutdown/starting; 1 n2 r1 running/running"},
+		"tasks on networks are new":                {svc(1, networks("net")), "1 - r2 running/new"},
+		"so are those that publish ports":          {svc(1, ports(swarm.PortConfigPublishModeIngress)), "1 - r2 running/new"},
+		"others need no addresses":                 {svc(1, both(networks("host"), ports(swarm.PortConfigPublishModeHost))), "1 - r2 running/pending"},
+		"a restart of a task on networks":          {append(append(svc(1, networks("net")), nodes()...), task("a", 1, "n1", rev(2), observed(taskstate.Failed))), "1 - r2 ready/new; 1 n1 r2 shutdown/failed"},
+		"other networks make tasks outdated":       {append(append(svc(1, networks("net"), networks("net", "more")), nodes()...), task("a", 1, "n1", rev(2))), "1 - r3 ready/new; 1 n1 r2 shutdown/running"},
+		"published ports make tasks outdated":      {append(append(svc(1, ports(swarm.PortConfigPublishModeIngress)), nodes()...), task("a", 1, "n1")), "1 - r2 ready/new; 1 n1 r1 shutdown/running"},
 
 		"update replaces one slot":          {append(append(svc(2, image("web:2")), nodes()...), task("a", 1, "n1"), task("b", 2, "n2")), "1 - r2 ready/pending; 1 n1 r1 shutdown/running; 2 n2 r1 running/running"},
 		"start-first keeps the old one":     {append(append(svc(1, both(image("web:2"), startFirst)), nodes()...), task("a", 1, "n1")), "1 - r2 running/pending; 1 n1 r1 running/running"},

@@ -244,3 +244,29 @@ func TestNewNeedsAStore(t *testing.T) {
 		t.Error("New without a store succeeded")
 	}
 }
+
+// At no time of a drain does a service that starts first have fewer tasks that
+// run than it has replicas.
+func TestStartFirstDrainNeverRunsFewer(t *testing.T) {
+	startFirst := func(s *swarm.ServiceSpec) {
+		s.UpdateConfig = &swarm.UpdateConfig{Order: swarm.UpdateOrderStartFirst, Parallelism: 1}
+	}
+	inCluster(t, 6, startFirst, func(t *testing.T, w *world) {
+		for round := range 6 {
+			node := []string{"n1", "n2", "n3"}[round%3]
+			w.node(node, statetest.Drained)
+			for range 30 {
+				w.pass(100 * time.Millisecond)
+				if n := len(w.running("web")); n < 6 {
+					t.Fatalf("%d tasks run while %s is drained: %s", n, node, w.dump("web"))
+				}
+			}
+			for task := range w.store.View().TasksOfNode(node) {
+				if !task.Status.State.Terminal() {
+					t.Errorf("task %s is still on %s: %v/%v", task.ID, node, task.Desired, task.Status.State)
+				}
+			}
+			w.node(node, func(n *state.Node) { n.Spec.Availability = swarm.NodeAvailabilityActive })
+		}
+	})
+}

@@ -24,7 +24,7 @@ func (p *planner) settle(s *slot) {
 	for _, t := range slices.Clone(s.tasks) {
 		switch {
 		case !wanted(t):
-		case t != keep && p.redundant(t, keep):
+		case t != keep && p.redundant(s, t, keep):
 			p.desire(s, t, taskstate.Shutdown)
 		case t.Status.State.Terminal() && t.Status.State != taskstate.Orphaned:
 			p.restart(s, t)
@@ -37,7 +37,7 @@ func (p *planner) settle(s *slot) {
 }
 
 // keep is the task that fills the slot, nil when there is none: an up to date
-// one before others, then the most advanced.
+// one before others, then one that may stay where it is, then the most advanced.
 func (p *planner) keep(s *slot) (keep *state.Task) {
 	rank := func(t *state.Task) taskstate.State {
 		if t.Status.State.Terminal() {
@@ -45,21 +45,28 @@ func (p *planner) keep(s *slot) (keep *state.Task) {
 		}
 		return t.Status.State
 	}
-	for _, t := range s.tasks {
-		if !wanted(t) {
-			continue
+	better := func(t *state.Task) bool {
+		switch {
+		case p.dirty(t) != p.dirty(keep):
+			return p.dirty(keep)
+		case p.lost(s, t) != p.lost(s, keep):
+			return p.lost(s, keep)
 		}
-		if keep == nil || p.dirty(t) == p.dirty(keep) && rank(t) >= rank(keep) || p.dirty(keep) && !p.dirty(t) {
+		return rank(t) >= rank(keep)
+	}
+	for _, t := range s.tasks {
+		if wanted(t) && (keep == nil || better(t)) {
 			keep = t
 		}
 	}
 	return keep
 }
 
-// redundant reports whether t can stop because keep fills the slot. While a
-// start-first update's new task does not run yet, the old one stays.
-func (p *planner) redundant(t, keep *state.Task) bool {
-	return p.dirty(t) == p.dirty(keep) || t.Status.State.Terminal() || t.NodeID == "" || p.gone(t.NodeID) ||
+// redundant reports whether t can stop because keep fills the slot. While the
+// new task of a start-first update, or of a drain, does not run yet, the old
+// one stays.
+func (p *planner) redundant(s *slot, t, keep *state.Task) bool {
+	return p.dirty(t) == p.dirty(keep) && !p.lingers(s, t) || t.Status.State.Terminal() || t.NodeID == "" || p.gone(t.NodeID) ||
 		keep.Status.State == taskstate.Running || update.Config(p.svc).Order != swarm.UpdateOrderStartFirst
 }
 
@@ -82,14 +89,25 @@ func (p *planner) restart(s *slot, t *state.Task) {
 	}
 }
 
-// move gives a task whose node is lost to it a successor elsewhere: without
-// delay, and not counted as an attempt.
+// move gives a task whose node is lost to it a successor elsewhere, unless it
+// has one: without delay, and not counted as an attempt.
 func (p *planner) move(s *slot, t *state.Task) {
-	p.desire(s, t, taskstate.Shutdown)
-	if s.closed || !restart.Wanted(p.svc.Spec.TaskTemplate.RestartPolicy, t) {
+	more := !s.closed && restart.Wanted(p.svc.Spec.TaskTemplate.RestartPolicy, s.newest())
+	lingers, heir := p.lingers(s, t), p.heir(s, t)
+	if !lingers || !more && !heir {
+		p.desire(s, t, taskstate.Shutdown)
+	}
+	if heir || !more {
 		return
 	}
-	next := p.succeed(s, p.successorRevision(t), causeRestart)
+	revision := p.successorRevision(t)
+	if lingers {
+		if next := p.create(s, revision, taskstate.Running, causeRestart); revision == t.Revision {
+			next.Restarts = t.Restarts
+		}
+		return
+	}
+	next := p.succeed(s, revision, causeRestart)
 	if next.Revision != t.Revision {
 		return
 	}
@@ -98,6 +116,24 @@ func (p *planner) move(s *slot, t *state.Task) {
 		next.StartAfter, next.Desired = t.StartAfter, taskstate.Ready
 		p.wake(t.StartAfter)
 	}
+}
+
+// lingers reports whether t serves until its successor does: its node is only
+// being drained, and the service starts new tasks before it stops old ones.
+func (p *planner) lingers(s *slot, t *state.Task) bool {
+	if t.Status.State != taskstate.Running || update.Config(p.svc).Order != swarm.UpdateOrderStartFirst || !p.lost(s, t) {
+		return false
+	}
+	n := p.view.Node(t.NodeID)
+	return n != nil && n.Status.State != swarm.NodeStateDown && constraint.MatchAll(p.constraintsOf(t.Revision), facts(n))
+}
+
+// heir reports whether another task of the slot, or the one that follows on
+// that, will do for t.
+func (p *planner) heir(s *slot, t *state.Task) bool {
+	return slices.ContainsFunc(s.tasks, func(o *state.Task) bool {
+		return o.ID != t.ID && wanted(o) && !p.lost(s, o) && (p.dirty(t) || !p.dirty(o))
+	})
 }
 
 // successorRevision is the revision of t's successor. Outdated tasks are
@@ -112,8 +148,15 @@ func (p *planner) successorRevision(t *state.Task) uint64 {
 // renew replaces the slot's outdated tasks by one of the service's revision.
 func (p *planner) renew(s *slot) {
 	if update.Config(p.svc).Order == swarm.UpdateOrderStartFirst {
+		// One task serves until the new one does, and no more than one.
+		serving := p.keep(s)
 		for _, t := range slices.Clone(s.tasks) {
-			if wanted(t) && t.NodeID == "" {
+			if wanted(t) && t.Status.State == taskstate.Running && serving.Status.State != taskstate.Running {
+				serving = t
+			}
+		}
+		for _, t := range slices.Clone(s.tasks) {
+			if wanted(t) && (t != serving || t.NodeID == "") {
 				p.desire(s, t, taskstate.Shutdown)
 			}
 		}
