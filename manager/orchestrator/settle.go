@@ -19,20 +19,31 @@ const stopWait = time.Minute
 
 // settle brings one slot to rest: ended and lost tasks get successors,
 // successors start when they may, and what another task has replaced stops.
+// Tasks that linger come last: what they do depends on what the others come to.
 func (p *planner) settle(s *slot) {
 	keep := p.keep(s)
-	for _, t := range slices.Clone(s.tasks) {
-		switch {
-		case !wanted(t):
-		case t != keep && p.redundant(s, t, keep):
-			p.desire(s, t, taskstate.Shutdown)
-		case t.Status.State.Terminal() && t.Status.State != taskstate.Orphaned:
-			p.restart(s, t)
-		case t.Status.State == taskstate.Orphaned || p.lost(s, t):
-			p.move(s, t)
-		case t.Desired == taskstate.Ready && p.mayStart(s, t):
-			p.desire(s, t, taskstate.Running)
+	tasks := slices.Clone(s.tasks)
+	for _, last := range []bool{false, true} {
+		for _, t := range tasks {
+			if wanted(t) && p.lingers(s, t) == last {
+				p.settleTask(s, t, keep)
+			}
 		}
+	}
+}
+
+func (p *planner) settleTask(s *slot, t, keep *state.Task) {
+	switch {
+	case t != keep && p.redundant(s, t, keep):
+		p.desire(s, t, taskstate.Shutdown)
+	case t.Status.State.Terminal() && t.Status.State != taskstate.Orphaned:
+		p.restart(s, t)
+	case p.lingers(s, t):
+		p.giveWay(s, t)
+	case t.Status.State == taskstate.Orphaned || p.lost(s, t):
+		p.move(s, t, keep)
+	case t.Desired == taskstate.Ready && p.mayStart(s, t):
+		p.desire(s, t, taskstate.Running)
 	}
 }
 
@@ -89,25 +100,16 @@ func (p *planner) restart(s *slot, t *state.Task) {
 	}
 }
 
-// move gives a task whose node is lost to it a successor elsewhere, unless it
-// has one: without delay, and not counted as an attempt.
-func (p *planner) move(s *slot, t *state.Task) {
-	more := !s.closed && restart.Wanted(p.svc.Spec.TaskTemplate.RestartPolicy, s.newest())
-	lingers, heir := p.lingers(s, t), p.heir(s, t)
-	if !lingers || !more && !heir {
-		p.desire(s, t, taskstate.Shutdown)
-	}
-	if heir || !more {
+// move gives a task whose node is lost to it a successor elsewhere, unless the
+// task that fills the slot is another: without delay, and not counted as an
+// attempt.
+func (p *planner) move(s *slot, t, keep *state.Task) {
+	more := p.anotherWanted(s)
+	p.desire(s, t, taskstate.Shutdown)
+	if !more || t != keep {
 		return
 	}
-	revision := p.successorRevision(t)
-	if lingers {
-		if next := p.create(s, revision, taskstate.Running, causeRestart); revision == t.Revision {
-			next.Restarts = t.Restarts
-		}
-		return
-	}
-	next := p.succeed(s, revision, causeRestart)
+	next := p.succeed(s, p.successorRevision(t), causeRestart)
 	if next.Revision != t.Revision {
 		return
 	}
@@ -116,6 +118,11 @@ func (p *planner) move(s *slot, t *state.Task) {
 		next.StartAfter, next.Desired = t.StartAfter, taskstate.Ready
 		p.wake(t.StartAfter)
 	}
+}
+
+// anotherWanted reports whether the slot may have a successor of its newest task.
+func (p *planner) anotherWanted(s *slot) bool {
+	return !s.closed && restart.Wanted(p.svc.Spec.TaskTemplate.RestartPolicy, s.newest())
 }
 
 // lingers reports whether t serves until its successor does: its node is only
@@ -128,12 +135,23 @@ func (p *planner) lingers(s *slot, t *state.Task) bool {
 	return n != nil && n.Status.State != swarm.NodeStateDown && constraint.MatchAll(p.constraintsOf(t.Revision), facts(n))
 }
 
-// heir reports whether another task of the slot, or the one that follows on
-// that, will do for t.
-func (p *planner) heir(s *slot, t *state.Task) bool {
-	return slices.ContainsFunc(s.tasks, func(o *state.Task) bool {
-		return o.ID != t.ID && wanted(o) && !p.lost(s, o) && (p.dirty(t) || !p.dirty(o))
+// giveWay has a task that lingers succeeded by one that starts at once. It stops
+// when that runs, or when nothing may follow any more: the node has to be left.
+func (p *planner) giveWay(s *slot, t *state.Task) {
+	heir := slices.ContainsFunc(s.tasks, func(o *state.Task) bool {
+		stays := o.Status.State.Terminal() || !p.lost(s, o) // of one that has ended, it is the next that counts
+		return o.ID != t.ID && wanted(o) && stays && (p.dirty(t) || !p.dirty(o))
 	})
+	switch {
+	case heir:
+	case !p.anotherWanted(s):
+		p.desire(s, t, taskstate.Shutdown)
+	default:
+		next := p.create(s, p.successorRevision(t), taskstate.Running, causeRestart)
+		if next.Revision == t.Revision {
+			next.Restarts = t.Restarts
+		}
+	}
 }
 
 // successorRevision is the revision of t's successor. Outdated tasks are

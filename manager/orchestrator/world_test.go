@@ -223,7 +223,7 @@ func (w *world) checkService(v *state.View, s *state.Service) {
 	}
 	for k, n := range slots {
 		if n > most {
-			w.broken("service %s slot %v: %d wanted tasks", s.ID, k, n)
+			w.broken("service %s slot %v: %d wanted tasks: %s", s.ID, k, n, w.dump(s.ID))
 		}
 	}
 	if len(slots) != want {
