@@ -200,7 +200,7 @@ func publishedPorts(t *testing.T, s *site) {
 				return fmt.Sprint(seen, err), len(seen) >= 5
 			})
 		}
-		for _, url := range []string{"http://127.0.0.1:8080/", "http://[::1]:8080/", "http://" + h.Addr + ":8080/"} {
+		for _, url := range []string{"http://127.0.0.1:8080/", "http://" + h.Addr + ":8080/", "http://[" + h.Addr6 + "]:8080/"} {
 			for range 8 {
 				if out, err := h.Run(t.Context(), program(t, "WEB_BIN", "shoal/examples/web"), "get", url); err != nil {
 					t.Errorf("%s asks %s: %v %s", h.Name, url, err, out)

@@ -121,7 +121,7 @@ func guarding(before, after filter.Want) filter.Want {
 	w.MeshBridge, w.MeshLink, w.TunnelLink = after.MeshBridge, after.MeshLink, after.TunnelLink
 	w.Port, w.SealedPort, w.Peers = after.Port, after.SealedPort, after.Peers
 	w.VNIs = bothOf(before.VNIs, after.VNIs)
-	w.MeshPools = after.MeshPools
+	w.MeshPools, w.Homes = after.MeshPools, after.Homes
 	return w
 }
 

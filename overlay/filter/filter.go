@@ -79,7 +79,7 @@ func (f *Filter) Apply(w Want) (Result, error) {
 // sameFrame reports whether two wants differ in elements and backends alone.
 func sameFrame(a, b Want) bool {
 	return a.MeshBridge == b.MeshBridge && a.MeshLink == b.MeshLink && a.TunnelLink == b.TunnelLink &&
-		a.Port == b.Port && a.SealedPort == b.SealedPort && a.Resolver == b.Resolver && slices.Equal(a.MeshPools, b.MeshPools)
+		a.Port == b.Port && a.SealedPort == b.SealedPort && a.Resolver == b.Resolver && slices.Equal(a.MeshPools, b.MeshPools) && slices.Equal(a.Homes, b.Homes)
 }
 
 // replace makes the table anew.

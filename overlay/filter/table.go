@@ -230,6 +230,11 @@ func (b *batch) source(w Want) {
 			post(oif(name), isFamily(f), []expr.Any{saddr(f, reg)}, within(f.loopback), masquerade)
 		}
 	}
+	for _, h := range w.Homes {
+		f := familyOf(h.Addr)
+		same := []expr.Any{saddr(f, reg), cmp(expr.CmpOpEq, h.Addr.AsSlice()), daddr(f, reg)}
+		post(oif(w.MeshLink), isFamily(f), same, within(h.Mesh), masquerade)
+	}
 	for _, pool := range w.MeshPools {
 		f := familyOf(pool.Addr())
 		stay := []expr.Any{saddr(f, reg), &expr.NAT{Type: expr.NATTypeSourceNAT, Family: f.nat, RegAddrMin: reg}}
