@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/pkg/namesgenerator"
 
 	"shoal/manager/api"
 	"shoal/raftstore/state"
@@ -178,7 +177,7 @@ func (n *Node) createContainer(v networkView, w http.ResponseWriter, r *http.Req
 	query := r.URL.Query()
 	name := strings.TrimPrefix(query.Get("name"), "/")
 	if name == "" { // the engine would choose it too late
-		name = namesgenerator.GetRandomName(1)
+		name = api.RandomName()
 	}
 	places, err := b.boardAll(r, spec, name)
 	if err != nil {
@@ -239,7 +238,9 @@ func (b boarding) create(r *http.Request, query url.Values, body []byte, places 
 	if err != nil || status != http.StatusCreated || !outward(places) {
 		return status, answer, err
 	}
-	var created struct{ ID string }
+	var created struct {
+		ID string `json:"Id"`
+	}
 	if err := json.Unmarshal(answer, &created); err != nil {
 		return status, answer, err
 	}
