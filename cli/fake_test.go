@@ -38,6 +38,7 @@ type fakeServer struct {
 	requests []string          // "POST /services/create"
 	bodies   map[string][]byte // of the last request of each kind
 	why      map[string]string
+	doctor   string
 	registry func(w http.ResponseWriter, r *http.Request)
 	// fail answers these requests with an error.
 	fail map[string]string
@@ -170,6 +171,8 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/tasks":
 		f.query = r.URL.Query()
 		write(w, f.tasks)
+	case path == "/shoal/v1/doctor":
+		fmt.Fprint(w, f.doctor)
 	case strings.HasPrefix(path, "/shoal/v1/why/"):
 		answer, ok := f.why[strings.TrimPrefix(path, "/shoal/v1/why/")]
 		if !ok {

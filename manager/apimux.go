@@ -18,6 +18,7 @@ func (m *Manager) apiMux() http.Handler {
 		mux.Handle(route.Method+" "+route.Pattern, route.Handler)
 	}
 	mux.Handle("POST "+ca.ClientPath, m.ca.ClientHandler())
+	mux.HandleFunc("GET /shoal/v1/doctor", m.doctor)
 	return markRetry(mux)
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"shoal/manager/allocator"
 	"shoal/manager/orchestrator"
 	"shoal/manager/reaper"
 	"shoal/manager/scheduler"
@@ -21,10 +22,12 @@ func (m *Manager) lead(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
 		"orchestrator": m.orchestrator.Run,
+		"allocator":    m.allocator.Run,
 		"scheduler":    m.scheduler.Run,
 		"reaper":       m.reaper.Run,
 		"dispatcher":   m.dispatcher.Run,
 		"membership":   m.membership,
+		"tunnel keys":  m.ca.RotateOverlayKeys,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); err != nil {
@@ -39,6 +42,10 @@ func (m *Manager) lead(ctx context.Context) error {
 // newLoops makes the loops that lead runs.
 func (m *Manager) newLoops() (err error) {
 	m.orchestrator, err = orchestrator.New(orchestrator.Config{Store: m.store, Log: m.log, Registerer: m.cfg.Registerer})
+	if err != nil {
+		return err
+	}
+	m.allocator, err = allocator.New(allocator.Config{Store: m.store, Log: m.log, Registerer: m.cfg.Registerer})
 	if err != nil {
 		return err
 	}
@@ -66,6 +73,10 @@ func (m *Manager) found(ctx context.Context) error {
 		if v.Cluster() != nil {
 			return nil, nil
 		}
-		return []state.Change{state.Put(f.Cluster), state.Put(f.Node)}, nil
+		ingress, err := allocator.FirstIngress(f.Cluster)
+		if err != nil {
+			return nil, err
+		}
+		return []state.Change{state.Put(f.Cluster), state.Put(f.Node), state.Put(ingress)}, nil
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shoal/internal/pki"
+	"shoal/manager/allocator"
 	"shoal/manager/api"
 	"shoal/manager/ca"
 	"shoal/manager/dispatcher"
@@ -37,6 +38,9 @@ type Config struct {
 	// Dial connects to another node's cluster listener, which must be a
 	// manager's, for one of its protocols. Required.
 	Dial func(ctx context.Context, addr, protocol string) (net.Conn, error)
+	// DialNode connects to any node's cluster listener; nil: nodes cannot be asked
+	// how they are.
+	DialNode func(ctx context.Context, addr, protocol string) (net.Conn, error)
 	// Dead reports whether gossip calls a node dead; nil: it never does.
 	Dead func(nodeID string) bool
 	// Founding are the first objects of a new cluster; nil: the cluster exists.
@@ -62,11 +66,13 @@ type Manager struct {
 	dispatcher *dispatcher.Dispatcher
 	client     *http.Client
 	transport  *http.Transport
-	handler    http.Handler // the API, wherever the leader is
+	nodes      *http.Transport // reaches every node; nil: see Config.DialNode
+	handler    http.Handler    // the API, wherever the leader is
 	rpcs       []RPC
 
 	// The loops of a term.
 	orchestrator *orchestrator.Orchestrator
+	allocator    *allocator.Allocator
 	scheduler    *scheduler.Scheduler
 	reaper       *reaper.Reaper
 }
@@ -99,6 +105,9 @@ func New(c Config) (*Manager, error) {
 func (m *Manager) compose() (err error) {
 	m.transport = NewTransport(m.cfg.Dial)
 	m.client = &http.Client{Transport: m.transport}
+	if m.cfg.DialNode != nil {
+		m.nodes = NewTransport(m.cfg.DialNode)
+	}
 	if m.ca, err = ca.New(ca.Config{Store: m.store, Leader: m.leaderAddr, Log: m.log, Registerer: m.cfg.Registerer}); err != nil {
 		return err
 	}
@@ -110,7 +119,7 @@ func (m *Manager) compose() (err error) {
 		return err
 	}
 	m.api, err = api.New(api.Config{
-		Store: apiStore{m.store}, Linearizable: apiStore{m.store}.Linearizable, Peers: m.peers, Tokens: m.tokens, RotateTokens: rotateTokens,
+		Store: apiStore{m.store}, Linearizable: apiStore{m.store}.Linearizable, Peers: m.peers, Tokens: m.tokens, RotateTokens: rotateTokens, NodeRemoved: ca.NodeRemoved,
 		Log: m.log, Registerer: m.cfg.Registerer,
 	})
 	if err != nil {
@@ -149,6 +158,9 @@ func rotateTokens(c *state.Cluster, roles ...swarm.NodeRole) (*state.Cluster, er
 // Run takes part in the cluster until ctx ends or the store fails.
 func (m *Manager) Run(ctx context.Context) error {
 	defer m.transport.CloseIdleConnections()
+	if m.nodes != nil {
+		defer m.nodes.CloseIdleConnections()
+	}
 	if m.cfg.Founding != nil {
 		if err := m.store.Bootstrap(ctx); err != nil {
 			return errors.Join(err, m.store.Close())

@@ -14,6 +14,8 @@ type memory struct {
 	Tasks    []assignment.Task    `json:"tasks"`
 	Specs    []assignment.Spec    `json:"specs"`
 	Managers []assignment.Manager `json:"managers"`
+	// Fabric is what is known of the cluster's networks; none: nothing yet.
+	Fabric *assignment.Known `json:"fabric,omitempty"`
 }
 
 type specKey struct {
@@ -67,6 +69,12 @@ func (h *held) memory() memory {
 func (h *held) apply(down assignment.Down) (tasks []assignment.Task, complete bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if down.Index > 0 {
+		h.at = down.Index
+	}
+	if !changes(down) {
+		return nil, h.full
+	}
 	before := h.known
 	if down.Full {
 		h.full = true
@@ -81,11 +89,17 @@ func (h *held) apply(down assignment.Down) (tasks []assignment.Task, complete bo
 	for _, id := range down.Remove {
 		delete(h.known, id)
 	}
-	if down.Index > 0 {
-		h.at = down.Index
-	}
 	h.touchLocked()
 	return h.tasksLocked(), h.full
+}
+
+// changes reports whether a line says more than how far it goes.
+func changes(down assignment.Down) bool {
+	return changesTasks(down) || down.Fabric != nil
+}
+
+func changesTasks(down assignment.Down) bool {
+	return down.Full || len(down.Tasks)+len(down.Remove)+len(down.Specs) > 0
 }
 
 func (h *held) tasks() []assignment.Task {

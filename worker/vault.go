@@ -123,7 +123,9 @@ func (w *Worker) saveIfDirty() {
 }
 
 func (w *Worker) save() {
-	if err := w.vault.save(w.held.memory()); err != nil {
+	m := w.held.memory()
+	m.Fabric = w.network.Known()
+	if err := w.vault.save(m); err != nil {
 		w.log.Error("assignments are not on disk", "error", err)
 		w.held.markDirty()
 	}

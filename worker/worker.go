@@ -1,11 +1,12 @@
 // Package worker makes a machine run what the managers assign to it: a session
-// brings the assignments, an executor carries them out on the engine, and what
-// is held is kept on disk, so that a daemon that comes back goes on before any
-// manager answers.
+// brings the assignments, an executor carries them out on the engine, on
+// networks that package network keeps ready, and what is held is kept on disk,
+// so that a daemon that comes back goes on before any manager answers.
 package worker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,9 +17,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shoal/internal/taskstate"
+	"shoal/overlay"
+	"shoal/overlay/tunnel"
 	"shoal/worker/assignment"
 	"shoal/worker/engine"
 	"shoal/worker/executor"
+	"shoal/worker/network"
 	"shoal/worker/session"
 )
 
@@ -35,9 +39,21 @@ type Config struct {
 	// EngineHost is where the Docker Engine listens: unix:///var/run/docker.sock.
 	EngineHost string
 	// Engine is used instead of the one at EngineHost, in tests.
-	Engine     executor.Engine
+	Engine Engine
+	// TunnelKey is the private key, 32 bytes, of this node's end of encrypted
+	// tunnels; nil: one that is drawn anew by each start.
+	TunnelKey []byte
+	// Plane is used instead of the kernel's data plane, in tests. With Engine and
+	// without Plane there is none: the kernel is left alone.
+	Plane      network.Plane
 	Log        *slog.Logger          // slog.Default()
 	Registerer prometheus.Registerer // none
+}
+
+// Engine is all that a worker needs of a Docker Engine.
+type Engine interface {
+	executor.Engine
+	network.Engine
 }
 
 // Worker is the worker's side of a node.
@@ -46,7 +62,8 @@ type Worker struct {
 	log      *slog.Logger
 	vault    *vault
 	held     *held
-	engine   executor.Engine
+	engine   Engine
+	network  *network.Network
 	executor *executor.Executor
 	session  *session.Session
 	presence *presence
@@ -73,9 +90,13 @@ func New(cfg Config) (*Worker, error) {
 		}
 		w.engine, w.close = docker, docker.Close
 	}
-	w.held = newHeld(w.remembered())
+	last := w.remembered()
+	w.held = newHeld(last)
+	if err := w.join(last.Fabric); err != nil {
+		return nil, err
+	}
 	if w.executor, err = executor.New(executor.Config{
-		Engine: w.engine, NodeID: cfg.NodeID, ClusterID: cfg.ClusterID, Report: w.report, OnEngine: w.presence.set,
+		Engine: w.engine, NodeID: cfg.NodeID, ClusterID: cfg.ClusterID, Network: w.network, Report: w.report, OnEngine: w.onEngine,
 		Offline: os.Getenv("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE") == "1",
 		Log:     cfg.Log, Registerer: cfg.Registerer,
 	}); err != nil {
@@ -83,6 +104,46 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w.session, err = session.New(w.sessionConfig())
 	return w, err
+}
+
+// join makes the worker's part in the networks of the cluster, from what it knew
+// of them.
+func (w *Worker) join(known *assignment.Known) error {
+	cfg := w.cfg
+	key := cfg.TunnelKey
+	if len(key) == 0 {
+		key = make([]byte, 32)
+		rand.Read(key) // never fails
+	}
+	if len(key) != 32 {
+		return fmt.Errorf("tunnel key has %d bytes, want 32: %w", len(key), errdefs.ErrInvalidArgument)
+	}
+	public, err := tunnel.PublicKey(key)
+	if err != nil {
+		return fmt.Errorf("tunnel key: %w", err)
+	}
+	w.cfg.Session.TunnelKey = public
+	plane := cfg.Plane
+	switch {
+	case plane != nil:
+	case cfg.Engine != nil:
+		plane = noPlane{}
+	default:
+		plane, err = overlay.New(overlay.Config{NodeID: cfg.NodeID, TunnelKey: key, Log: cfg.Log, Registerer: cfg.Registerer})
+		if err != nil {
+			return err
+		}
+	}
+	w.network, err = network.New(network.Config{
+		Engine: w.engine, Plane: plane, NodeID: cfg.NodeID, ClusterID: cfg.ClusterID, Known: known, Applied: w.applied,
+		IPv6: kernelHasIPv6(), Log: cfg.Log, Registerer: cfg.Registerer,
+	})
+	return err
+}
+
+func kernelHasIPv6() bool {
+	_, err := os.Stat("/proc/net/if_inet6")
+	return err == nil
 }
 
 func (w *Worker) sessionConfig() session.Config {
@@ -121,17 +182,47 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer w.close() //nolint:errcheck // nothing is written to the engine's connections then
 	w.executor.Set(w.held.tasks(), false)
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return w.network.Run(ctx) })
 	group.Go(func() error { return w.executor.Run(ctx) })
 	group.Go(func() error { return w.presence.while(ctx, w.log, w.session.Run) })
 	group.Go(func() error { return w.remember(ctx) })
 	return group.Wait()
 }
 
-// apply takes in what a manager assigns.
+// apply takes in what a manager assigns. The networks come first: tasks are
+// attached to what is known of them.
 func (w *Worker) apply(down assignment.Down) error {
+	w.network.Apply(down.Fabric, down.Index)
 	tasks, complete := w.held.apply(down)
-	w.executor.Set(tasks, complete)
+	if changesTasks(down) {
+		w.executor.Set(tasks, complete)
+	}
 	return nil
+}
+
+func (w *Worker) applied(index uint64) { w.session.Applied(index) }
+
+func (w *Worker) onEngine(up bool) {
+	w.presence.set(up)
+	w.network.SetEngine(up)
+}
+
+// NetworkReady makes a cluster network ready on this node, for a container that
+// is no task, and returns the id of the engine's half. This node must have an
+// attachment to it.
+func (w *Worker) NetworkReady(ctx context.Context, networkID string) (engineNetworkID string, err error) {
+	return w.network.Ready(ctx, networkID)
+}
+
+// GatewayReady is NetworkReady for the gateway network of this node.
+func (w *Worker) GatewayReady(ctx context.Context) (engineNetworkID string, err error) {
+	return w.network.GatewayReady(ctx)
+}
+
+// AuditNetworks compares the kernel with what the managers say of networks,
+// repairs what differs and tells it, one line each.
+func (w *Worker) AuditNetworks(ctx context.Context) (compared int, differences []string, err error) {
+	return w.network.Audit(ctx)
 }
 
 // report passes on what the executor saw.
@@ -140,17 +231,26 @@ func (w *Worker) report(taskID string, s taskstate.Status) {
 	w.session.Report(taskID, s)
 }
 
-// Purge stops and removes all containers of a cluster, for a node that leaves
-// it: also one whose worker cannot start any more. Engine is used instead of
-// the one at engineHost if it is not nil. No worker may run.
-func Purge(ctx context.Context, engineHost string, eng executor.Engine, clusterID string) error {
-	if eng == nil {
-		docker, err := engine.New(engine.Config{Host: engineHost})
-		if err != nil {
-			return err
-		}
-		defer docker.Close() //nolint:errcheck // nothing is written to its connections then
-		eng = docker
+// Purge stops and removes all containers of a cluster, then its networks on the
+// engine and in the kernel, for a node that leaves it: also one whose worker
+// cannot start any more. Engine is used instead of the one at engineHost, and
+// the kernel is left alone, if it is not nil. No worker may run.
+func Purge(ctx context.Context, engineHost string, eng Engine, clusterID string) error {
+	if eng != nil {
+		return purgeEngine(ctx, eng, clusterID)
 	}
-	return executor.Purge(ctx, eng, clusterID)
+	docker, err := engine.New(engine.Config{Host: engineHost})
+	if err != nil {
+		return err
+	}
+	defer docker.Close() //nolint:errcheck // nothing is written to its connections then
+	// What is in the kernel goes even if the engine does not answer.
+	return errors.Join(purgeEngine(ctx, docker, clusterID), overlay.Purge())
+}
+
+func purgeEngine(ctx context.Context, eng Engine, clusterID string) error {
+	if err := executor.Purge(ctx, eng, clusterID); err != nil {
+		return err
+	}
+	return network.Purge(ctx, eng, clusterID)
 }

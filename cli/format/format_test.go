@@ -14,6 +14,8 @@ import (
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/google/go-cmp/cmp"
+
+	"shoal/overlay/check"
 )
 
 // golden compares got with testdata/name.golden.
@@ -263,4 +265,49 @@ func TestNaturalLess(t *testing.T) {
 	if NaturalLess("web1", "web1") {
 		t.Error("equal strings are not less")
 	}
+}
+
+func testFindings() []check.Finding {
+	return []check.Finding{
+		{Check: "kernel", Level: check.OK, Detail: "bridge, veth, vxlan"},
+		{Check: "clock", Level: check.Warn, Detail: "nobody keeps the time of this host right", Remedy: "run chrony"},
+		{Check: "port 4789/udp", Level: check.Bad, Detail: "for VXLAN: held by flanneld (pid 12)", Remedy: "stop what holds it"},
+	}
+}
+
+func TestFindings(t *testing.T) {
+	var out bytes.Buffer
+	if err := WriteFindings(&out, testFindings()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "findings", out.String())
+}
+
+func TestDiagnosis(t *testing.T) {
+	d := check.Diagnosis{
+		Nodes: []check.NodeHealth{
+			{NodeID: "a", Name: "host1", Reached: true, Offset: -3 * time.Millisecond, Audited: true, Compared: 120, Checks: 9},
+			{NodeID: "b", Name: "host2", Reached: true, Offset: 1500 * time.Millisecond, Audited: true, Compared: 80, Differences: []string{"route 10.0.1.0/24 missing"}, Checks: 9},
+			{NodeID: "c", Name: "host3"},
+			{NodeID: "d", Name: "host4", Reached: true, Checks: 3},
+		},
+		Pairs: []check.Pair{
+			{From: "host1", To: "host2", RTT: 1234 * time.Microsecond, MTU: 1500, MeshRTT: 300 * time.Microsecond, MeshMTU: 1450, HasMesh: true},
+			{From: "host1", To: "host3", HasMesh: true, Error: "timeout"},
+			{From: "host1", To: "host4", RTT: time.Millisecond, MTU: 1500},
+		},
+		Findings: []check.NodeFinding{{Node: "host3", Finding: check.Finding{Check: "reachable", Level: check.Bad, Detail: "the leader does not reach 192.0.2.3:2377", Remedy: "see that the node is up"}}},
+	}
+	for _, f := range testFindings()[1:] {
+		d.Findings = append(d.Findings, check.NodeFinding{Node: "host2", Finding: f})
+	}
+	var out bytes.Buffer
+	if err := WriteDiagnosis(&out, d); err != nil {
+		t.Fatal(err)
+	}
+	out.WriteString("-- a cluster of one node that is well --\n")
+	if err := WriteDiagnosis(&out, check.Diagnosis{Nodes: d.Nodes[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "diagnosis", out.String())
 }

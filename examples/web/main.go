@@ -21,7 +21,9 @@ import (
 
 const usage = `usage: web [COMMAND]
 
-  serve              answer HTTP on $ADDR (:8080) until SIGTERM; the default
+  serve              answer HTTP on $ADDR (:8080) until SIGTERM; the default.
+                     $UDP_ADDR: echo datagrams there too, $ECHO_ADDR: lines over
+                     TCP; each after "HOSTNAME to CLIENT: "
   sleep SECONDS      wait, or end at SIGTERM
   stubborn           wait, and ignore SIGTERM
   exit CODE          end at once with CODE
@@ -30,6 +32,11 @@ const usage = `usage: web [COMMAND]
   echo WORD...       print the words
   cat FILE...        print the files
   check URL          succeed when URL answers 2xx, for health checks
+  get URL [COUNT]    print what URL answers, each time over a new connection;
+                     fail unless that is 2xx
+  lookup NAME [TYPE] print the addresses of NAME, sorted, as /etc/resolv.conf has
+                     them looked up; TYPE is A or AAAA (both), or PTR for the
+                     names of an address
 `
 
 func main() {
@@ -73,6 +80,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = cat(stdout, rest)
 	case "check":
 		err = check(ctx, first)
+	case "get":
+		err = get(ctx, stdout, rest)
+	case "lookup":
+		err = lookup(ctx, stdout, rest)
 	default:
 		fmt.Fprint(stderr, usage)
 		return 2

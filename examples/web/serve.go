@@ -25,6 +25,12 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	stopEchoes, err := startEchoes()
+	if err != nil {
+		l.Close()
+		return err
+	}
+	defer stopEchoes()
 	server := &http.Server{Handler: handler(), ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()

@@ -20,6 +20,8 @@ type Host struct {
 	Name string
 	// Addr is the host's address in the lab, without a port.
 	Addr string
+	// Addr6 is its IPv6 address there.
+	Addr6 string
 	// Dir is the host's disk: it outlives PowerOff.
 	Dir string
 
@@ -31,7 +33,7 @@ type Host struct {
 
 func newHost(l *Lab, num int) *Host {
 	name := fmt.Sprintf("h%d", num)
-	return &Host{Name: name, Addr: l.addr(num), Dir: filepath.Join(l.cfg.Dir, name), num: num, lab: l}
+	return &Host{Name: name, Addr: l.addr(num), Addr6: l.addr6(num), Dir: filepath.Join(l.cfg.Dir, name), num: num, lab: l}
 }
 
 // DockerSocket is the path of the engine's socket, from inside and outside.

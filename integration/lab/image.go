@@ -140,7 +140,7 @@ func (l *Lab) LoadImage(ctx context.Context, i Image) error {
 
 // WebImage is the sample image, whose program is built from examples/web.
 func WebImage(ref, program string) Image {
-	return Image{Ref: ref, Program: program, Names: []string{"web", "sleep", "stubborn", "exit", "crash", "eat", "echo", "cat", "check"}}
+	return Image{Ref: ref, Program: program, Names: []string{"web", "sleep", "stubborn", "exit", "crash", "eat", "echo", "cat", "check", "get", "lookup"}}
 }
 
 // Build compiles the package pkg of this module into a static program out.

@@ -142,6 +142,9 @@ func (l *Lab) Dir() string { return l.cfg.Dir }
 // GatewayAddr is the address at which the hosts reach this process.
 func (l *Lab) GatewayAddr() string { return l.addr(gatewayHost) }
 
+// GatewayAddr6 is the same over IPv6.
+func (l *Lab) GatewayAddr6() string { return l.addr6(gatewayHost) }
+
 // Close ends every process of the lab and removes all its traces. It may be
 // called more than once.
 func (l *Lab) Close() error {

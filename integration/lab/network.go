@@ -51,7 +51,7 @@ func (l *Lab) startSwitch(ctx context.Context) error {
 
 func (l *Lab) joinSwitch(ctx context.Context) error {
 	link := linkName(l.num)
-	_, err := command(ctx, fmt.Sprintf("addr add %s/24 dev %s\nlink set %s up\n", l.GatewayAddr(), link, link), "ip", "-batch", "-")
+	_, err := command(ctx, fmt.Sprintf("addr add %s/24 dev %s\naddr add %s/64 dev %s nodad\nlink set %s up\n", l.GatewayAddr(), link, l.addr6(gatewayHost), link, link), "ip", "-batch", "-")
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (l *Lab) plugIn(ctx context.Context, h *Host) error {
 	if err != nil {
 		return err
 	}
-	_, err = command(ctx, fmt.Sprintf("addr add %s/24 dev eth0\nlink set eth0 up\n", h.Addr), h.tree.enterNet("ip", "-batch", "-")...)
+	_, err = command(ctx, fmt.Sprintf("addr add %s/24 dev eth0\naddr add %s/64 dev eth0 nodad\nlink set eth0 up\n", h.Addr, h.Addr6), h.tree.enterNet("ip", "-batch", "-")...)
 	if err != nil {
 		return err
 	}
@@ -183,6 +183,9 @@ func (l *Lab) applyCuts(ctx context.Context) error {
 }
 
 func (l *Lab) addr(host int) string { return fmt.Sprintf("10.213.%d.%d", l.num, host) }
+
+// addr6 is in a subnet of the unique local range that nothing else here uses.
+func (l *Lab) addr6(host int) string { return fmt.Sprintf("fd5a:b213:%x::%x", l.num+1, host) }
 
 func linkName(num int) string { return fmt.Sprintf("slab%d", num) }
 

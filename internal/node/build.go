@@ -18,6 +18,7 @@ import (
 	"shoal/gossip"
 	"shoal/internal/id"
 	"shoal/internal/pki"
+	"shoal/overlay/check"
 	"shoal/worker"
 	"shoal/worker/assignment"
 	"shoal/worker/session"
@@ -58,13 +59,17 @@ func (m *member) build(listener net.Listener) error {
 	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.gossip = g
+	m.gossip, m.networkReady = g, m.worker.NetworkReady
 	return err
 }
 
 func (m *member) newWorker(registry prometheus.Registerer) (*worker.Worker, error) {
+	tunnelKey, err := m.record.Load().openTunnelKey(m.key)
+	if err != nil {
+		return nil, err
+	}
 	return worker.New(worker.Config{
-		Dir: m.cfg.workerDir(), Key: m.key, NodeID: m.record.Load().NodeID, ClusterID: m.record.Load().ClusterID,
+		Dir: m.cfg.workerDir(), Key: m.key, TunnelKey: tunnelKey, NodeID: m.record.Load().NodeID, ClusterID: m.record.Load().ClusterID,
 		EngineHost: m.cfg.Engine, Engine: m.cfg.WorkerEngine, Log: m.log, Registerer: registry,
 		Session: session.Config{
 			Boot: id.New(), Addr: m.record.Load().Advertise,
@@ -102,15 +107,24 @@ func (m *member) allow(peer pki.Identity, protocol string) error {
 
 // dial connects to a manager's cluster listener.
 func (m *member) dial(ctx context.Context, addr, protocol string) (net.Conn, error) {
-	dialer := tls.Dialer{Config: pki.ClientTLS(pki.Client{
-		Credential: m.credential.Load(), Protocols: []string{protocol}, Roles: []pki.Role{pki.RoleManager},
-	})}
+	dialer := tlsDialer(pki.Client{Credential: m.credential.Load(), Protocols: []string{protocol}, Roles: []pki.Role{pki.RoleManager}})
 	return dialer.DialContext(ctx, "tcp", addr)
 }
 
-// serveRPC answers sessions and the calls of other managers.
+// dialNode connects to any node's cluster listener.
+func (m *member) dialNode(ctx context.Context, addr, protocol string) (net.Conn, error) {
+	dialer := tlsDialer(pki.Client{Credential: m.credential.Load(), Protocols: []string{protocol}, Roles: []pki.Role{pki.RoleManager, pki.RoleWorker}})
+	return dialer.DialContext(ctx, "tcp", addr)
+}
+
+func tlsDialer(c pki.Client) *tls.Dialer { return &tls.Dialer{Config: pki.ClientTLS(c)} }
+
+// serveRPC answers sessions and the calls of other managers, and on every node
+// the leader who asks how it is.
 func (m *member) serveRPC(ctx context.Context) error {
-	h := m.managerOnly(func(w http.ResponseWriter, r *http.Request, mgr handlers) { mgr.RPC().ServeHTTP(w, r) })
+	h := http.NewServeMux()
+	h.HandleFunc("POST "+check.Path, m.examine)
+	h.Handle("/", m.managerOnly(func(w http.ResponseWriter, r *http.Request, mgr handlers) { mgr.RPC().ServeHTTP(w, r) }))
 	return serve(ctx, m.doors.door(protocolRPC), h, func(s *http.Server) {
 		s.Protocols = new(http.Protocols)
 		s.Protocols.SetHTTP2(true)

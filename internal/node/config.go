@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"shoal/internal/durable"
-	"shoal/worker/executor"
+	"shoal/worker"
 )
 
 // Config is what a node needs to run. Zero values take the default named.
@@ -24,7 +24,7 @@ type Config struct {
 	Version       string
 	Log           *slog.Logger // slog.Default()
 	// WorkerEngine runs the tasks instead of Engine, in tests.
-	WorkerEngine executor.Engine
+	WorkerEngine worker.Engine
 }
 
 // withDefaults fills in what is missing and refuses what cannot work.

@@ -103,7 +103,7 @@ func (n *Node) init(ctx context.Context, request initRequest) (nodeID string, er
 	r.Managers = []pki.Manager{{NodeID: r.NodeID, Addr: addrs.advertise}}
 	key, err := makeDataKey(n.cfg.dataKey())
 	if err == nil {
-		err = r.sealGossipKeys(key, founding.Cluster.GossipKeys)
+		err = errors.Join(r.sealGossipKeys(key, founding.Cluster.GossipKeys), r.makeTunnelKey(key))
 	}
 	if err != nil {
 		return "", errors.Join(err, n.cfg.wipe())
@@ -256,7 +256,7 @@ func (n *Node) admitted(response *pki.JoinResponse, keyPEM []byte, addrs address
 	}
 	r := n.newRecord(credential.Identity(), addrs)
 	r.Managers = response.Managers
-	if err := r.sealGossipKeys(key, response.GossipKeys); err != nil {
+	if err := errors.Join(r.sealGossipKeys(key, response.GossipKeys), r.makeTunnelKey(key)); err != nil {
 		return nil, err
 	}
 	if err := r.save(n.cfg.record()); err != nil {

@@ -127,7 +127,21 @@ func (m *member) load() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.key, m.session = key, false
-	return nil
+	return m.ensureTunnelKeyLocked()
+}
+
+// ensureTunnelKeyLocked makes the tunnel key of a membership that began with a
+// version of shoal which had none.
+func (m *member) ensureTunnelKeyLocked() error {
+	if len(m.record.Load().TunnelKey) > 0 {
+		return nil
+	}
+	next := *m.record.Load()
+	if err := next.makeTunnelKey(m.key); err != nil {
+		return err
+	}
+	m.record.Store(&next)
+	return next.save(m.cfg.record())
 }
 
 // manage runs the manager while this node is one.
@@ -160,7 +174,7 @@ func (m *member) runManager(ctx context.Context) error {
 	registry := prometheus.NewRegistry()
 	mgr, err := manager.New(manager.Config{
 		Dir: m.cfg.raftDir(), Addr: m.record.Load().Advertise, Key: m.key, Credential: m.credential.Load(),
-		Raft: share(m.doors.byProtocol[protocolRaft]), Dial: m.dial,
+		Raft: share(m.doors.byProtocol[protocolRaft]), Dial: m.dial, DialNode: m.dialNode,
 		Dead:     func(id string) bool { return m.gossip.Presence(id).Presence == gossip.Dead },
 		Founding: m.founding, Log: m.log, Registerer: registry,
 	})

@@ -28,6 +28,9 @@ type record struct {
 	Managers   []pki.Manager `json:"managers"`
 	HasLog     bool          `json:"hasLog,omitempty"` // this manager's Raft log holds what it has voted for
 	GossipKeys []byte        `json:"gossipKeys"`       // sealed with the data key: JSON of [][]byte
+	// TunnelKey is the private key of this node's end of tunnels, sealed with the
+	// data key. It is made once for each membership and never leaves the node.
+	TunnelKey []byte `json:"tunnelKey,omitempty"`
 }
 
 func loadRecord(path string) (*record, error) {
@@ -83,6 +86,35 @@ func (r *record) openGossipKeys(key []byte) (keys [][]byte, err error) {
 	}
 	return keys, json.Unmarshal(plain, &keys)
 }
+
+// makeTunnelKey makes the node's end of tunnels, unless it is there.
+func (r *record) makeTunnelKey(key []byte) error {
+	if len(r.TunnelKey) > 0 {
+		return nil
+	}
+	sealer, err := newSealer(key)
+	if err != nil {
+		return err
+	}
+	private := make([]byte, 32)
+	rand.Read(private)
+	r.TunnelKey = sealer.Seal(nil, nil, private, r.tunnelKeyOwner())
+	return nil
+}
+
+func (r *record) openTunnelKey(key []byte) ([]byte, error) {
+	sealer, err := newSealer(key)
+	if err != nil {
+		return nil, err
+	}
+	private, err := sealer.Open(nil, nil, r.TunnelKey, r.tunnelKeyOwner())
+	if err != nil {
+		return nil, fmt.Errorf("tunnel key: the data key is not the one that sealed it: %w", err)
+	}
+	return private, nil
+}
+
+func (r *record) tunnelKeyOwner() []byte { return []byte("tunnel key " + r.ClusterID + "/" + r.NodeID) }
 
 func newSealer(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)

@@ -48,7 +48,23 @@ func TestRecordReadsBackAndHidesItsKeys(t *testing.T) {
 	if _, err := got.openGossipKeys(make([]byte, 32)); err == nil {
 		t.Error("another data key opens the gossip keys")
 	}
+	if err := got.makeTunnelKey(key); err != nil {
+		t.Fatal(err)
+	}
+	sealed := bytes.Clone(got.TunnelKey)
+	if err := got.makeTunnelKey(key); err != nil || !bytes.Equal(sealed, got.TunnelKey) {
+		t.Errorf("the tunnel key was made again, or %v", err)
+	}
+	if private, err := got.openTunnelKey(key); err != nil || len(private) != 32 || bytes.Contains(got.TunnelKey, private) {
+		t.Errorf("a tunnel key of %d bytes, %v, sealed as %x", len(private), err, got.TunnelKey)
+	}
+	if _, err := got.openTunnelKey(make([]byte, 32)); err == nil {
+		t.Error("another data key opens the tunnel key")
+	}
 	got.ClusterID = "c2"
+	if _, err := got.openTunnelKey(key); err == nil {
+		t.Error("the tunnel key of one cluster opens as that of another")
+	}
 	if _, err := got.openGossipKeys(key); err == nil {
 		t.Error("keys of one cluster open as those of another")
 	}

@@ -1,4 +1,3 @@
-// Package allocator gives out what a cluster has only once: addresses, ports and numbers of networks.
 package allocator
 
 import (

@@ -62,8 +62,12 @@ type Config struct {
 	// RotateTokens returns a copy of the cluster with new join tokens for roles.
 	// It is pure: plans call it. nil: rotation is refused.
 	RotateTokens func(c *state.Cluster, roles ...swarm.NodeRole) (*state.Cluster, error)
-	Log          *slog.Logger          // slog.Default()
-	Registerer   prometheus.Registerer // no metrics
+	// NodeRemoved returns what becomes of the cluster when a node is removed from
+	// it. It is pure: plans call it. nil: nothing.
+	NodeRemoved func(*state.Cluster) *state.Cluster
+
+	Log        *slog.Logger          // slog.Default()
+	Registerer prometheus.Registerer // no metrics
 }
 
 // API serves the routes; see Routes, Run and Events.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client" //nolint:depguard // the caller that most users have
@@ -45,6 +46,11 @@ func newHarness(tb testing.TB, objs ...state.Object) *harness {
 				next.Tokens.Worker.Generation++
 			}
 			return &next, nil
+		},
+		NodeRemoved: func(c *state.Cluster) *state.Cluster {
+			next := *c
+			next.OverlayKeyAt = time.Time{}
+			return &next
 		},
 		Log: slog.New(slog.DiscardHandler),
 	})

@@ -211,6 +211,9 @@ func (a *API) removeNode(w http.ResponseWriter, r *http.Request) error {
 	ref, force, peers := r.PathValue("id"), looseBool(r, "force"), a.config.Peers()
 	out, err := a.write(r, nil, func(v *state.View) ([]state.Change, outcome, error) {
 		changes, err := planNodeRemoval(v, ref, force, peers)
+		if cluster := v.Cluster(); err == nil && cluster != nil && a.config.NodeRemoved != nil {
+			changes = append(changes, state.Put(a.config.NodeRemoved(cluster)))
+		}
 		return changes, outcome{status: http.StatusOK}, err
 	})
 	if err != nil {

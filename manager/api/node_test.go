@@ -3,6 +3,7 @@ package api_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
@@ -127,13 +128,18 @@ func TestManagerIsDemotedWhenTheOthersHaveAQuorum(t *testing.T) {
 }
 
 func TestNodeRemoval(t *testing.T) {
-	h := newHarness(t, statetest.Node("w1"), statetest.Node("w2", statetest.Down), statetest.Node("w3"))
+	c := clusterObject()
+	c.OverlayKeyAt = time.Now()
+	h := newHarness(t, c, statetest.Node("w1"), statetest.Node("w2", statetest.Down), statetest.Node("w3"))
 	h.peers = []api.Peer{{NodeID: "w3"}} // demoted, but still a member
 	if err := h.docker.NodeRemove(t.Context(), "w1", swarm.NodeRemoveOptions{}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("removal of a ready node: %v, want a refusal", err)
 	}
 	if err := h.docker.NodeRemove(t.Context(), "w3", swarm.NodeRemoveOptions{Force: true}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("removal of a member of the consensus: %v, want a refusal", err)
+	}
+	if h.store.View().Cluster().OverlayKeyAt.IsZero() {
+		t.Error("a refused removal makes the tunnels' key due")
 	}
 	if err := h.docker.NodeRemove(t.Context(), "w1", swarm.NodeRemoveOptions{Force: true}); err != nil {
 		t.Error(err)
@@ -144,5 +150,8 @@ func TestNodeRemoval(t *testing.T) {
 	v := h.store.View()
 	if v.Node("w1") != nil || v.Node("w2") != nil || v.Node("w3") == nil {
 		t.Error("want w1 and w2 gone, w3 there")
+	}
+	if !v.Cluster().OverlayKeyAt.IsZero() {
+		t.Error("the tunnels' key that the removed nodes know is not due")
 	}
 }

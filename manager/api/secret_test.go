@@ -68,14 +68,14 @@ func expectNoSecret(t *testing.T, what, text string) {
 	encoded := func(s string) []string {
 		return []string{s, strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(s)), "="), strings.TrimRight(base64.URLEncoding.EncodeToString([]byte(s)), "=")}
 	}
-	for _, s := range []string{canary, `{"password":"` + canary, `{"username":"` + canary, canary + "root-key", canary + "gossip-key", canary + "hash"} {
+	for _, s := range []string{canary, `{"password":"` + canary, `{"username":"` + canary, canary + "root-key", canary + "gossip-key", canary + "overlay-key", canary + "hash"} {
 		for _, form := range encoded(s) {
 			if len(form) > 4 && strings.Contains(text, form[:len(form)-1]) {
 				t.Errorf("%s gives away %q: %s", what, form, text)
 			}
 		}
 	}
-	for _, field := range []string{"RegistryAuth", "RootKey", "GossipKeys", "Revision", `"Tokens"`, "Boot"} {
+	for _, field := range []string{"RegistryAuth", "RootKey", "GossipKeys", "OverlayKey", "Revision", `"Tokens"`, "Boot"} {
 		if strings.Contains(text, field) {
 			t.Errorf("%s shows the internal field %s: %s", what, field, text)
 		}

@@ -141,6 +141,12 @@ func planCreate(v *state.View, s state.Service, names []string) ([]state.Change,
 			continue
 		}
 		s.Spec.Name = name
+		if err := resolveNetworks(v, &s.Spec); err != nil {
+			return nil, err
+		}
+		if err := allocate(v, &s); err != nil {
+			return nil, err
+		}
 		revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth}
 		return []state.Change{state.Put(&s), state.Put(revision)}, nil
 	}

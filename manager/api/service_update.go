@@ -105,6 +105,12 @@ func planServiceUpdate(v *state.View, u serviceUpdate) ([]state.Change, error) {
 	if u.version != old.Version.Index {
 		return nil, outOfSequence()
 	}
+	if err := resolveNetworks(v, &s.Spec); err != nil {
+		return nil, err
+	}
+	if err := allocate(v, &s); err != nil {
+		return nil, err
+	}
 	previous := old.Spec
 	s.PreviousSpec, s.PreviousRevision = &previous, old.Revision
 	s.Revision = nextRevision(v, old)

@@ -30,6 +30,11 @@ func canonical(spec *swarm.ServiceSpec) {
 	canonicalUpdate(spec.UpdateConfig)
 	canonicalUpdate(spec.RollbackConfig)
 	canonicalEndpoint(spec.EndpointSpec)
+	// Clients of the time before 1.25 name networks here.
+	if len(t.Networks) == 0 {
+		t.Networks = spec.Networks //nolint:staticcheck // deprecated, and honoured
+	}
+	spec.Networks = nil //nolint:staticcheck // deprecated, and honoured
 }
 
 func canonicalMode(m *swarm.ServiceMode) {

@@ -33,7 +33,7 @@ func noCluster() error {
 
 // PresentCluster is what clients see of the cluster: everything but its keys.
 func PresentCluster(c *state.Cluster) swarm.ClusterInfo {
-	out := c.ClusterInfo // RootKey, GossipKeys and Tokens stay behind
+	out := c.ClusterInfo // RootKey, GossipKeys, OverlayKeys and Tokens stay behind
 	out.Spec.CAConfig.SigningCACert, out.Spec.CAConfig.SigningCAKey = "", ""
 	if out.Spec.Labels == nil {
 		out.Spec.Labels = map[string]string{}

@@ -15,7 +15,7 @@ import (
 func clusterObject() *state.Cluster {
 	return &state.Cluster{
 		ClusterInfo: swarm.ClusterInfo{ID: "c1", Spec: defaultSwarmSpec(), DefaultAddrPool: []string{"10.0.0.0/8"}, SubnetSize: 24, DataPathPort: 4789},
-		RootKey:     []byte("canary-root-key"), GossipKeys: [][]byte{[]byte("canary-gossip-key")},
+		RootKey:     []byte("canary-root-key"), GossipKeys: [][]byte{[]byte("canary-gossip-key")}, OverlayKeys: [][]byte{[]byte("canary-overlay-key")},
 		Tokens: state.Tokens{Worker: state.Token{Hash: []byte("canary-hash")}}, RootCert: []byte("root certificate"),
 	}
 }

@@ -55,7 +55,7 @@ func (j *taskJoin) present(t *state.Task) swarm.Task {
 			Timestamp: t.Status.At, State: t.Status.State.Docker(), Message: t.Status.Message, Err: t.Status.Err,
 			PortStatus: swarm.PortStatus{Ports: t.Status.Ports},
 		},
-		DesiredState: t.Desired.Docker(), GenericResources: t.GenericResources,
+		DesiredState: t.Desired.Docker(), GenericResources: t.GenericResources, NetworksAttachments: j.attachments(t),
 	}
 	if out.Status.Timestamp.IsZero() {
 		out.Status.Timestamp = t.UpdatedAt

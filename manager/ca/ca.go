@@ -1,8 +1,8 @@
 // Package ca lets nodes in and keeps their certificates fresh: the manager's
 // end of what internal/pki does on a node.
 //
-// It owns the cluster's root, its join tokens and the certificates of nodes,
-// and it is the only package that creates a node. State keeps no token, only
+// It owns the cluster's root, its join tokens, the keys of tunnels and the
+// certificates of nodes, and it is the only package that creates a node. State keeps no token, only
 // its hash: each manager derives the token from the root key.
 package ca
 
@@ -23,6 +23,7 @@ import (
 
 // Store is the cluster's state.
 type Store interface {
+	Changed() <-chan struct{}
 	View() *state.View
 	Update(ctx context.Context, plan func(v *state.View) ([]state.Change, error)) error
 }

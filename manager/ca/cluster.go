@@ -45,7 +45,7 @@ type Founding struct {
 }
 
 // NewCluster makes the cluster object of a new cluster, with its root, its
-// first join tokens and one gossip key.
+// first join tokens, one gossip key and one key for tunnels.
 func NewCluster(f Founding, now time.Time) (*state.Cluster, error) {
 	mesh, err := checkPools(f)
 	if err != nil {
@@ -73,6 +73,8 @@ func NewCluster(f Founding, now time.Time) (*state.Cluster, error) {
 		RootKey:    root.KeyPEM,
 		GossipKeys: [][]byte{gossipKey},
 		MeshPool:   mesh,
+
+		OverlayKeys: [][]byte{newOverlayKey()}, OverlayKeyAt: now,
 	}
 	if len(cluster.DefaultAddrPool) == 0 {
 		cluster.DefaultAddrPool = []string{defaultAddrPool}

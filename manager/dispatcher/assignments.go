@@ -76,13 +76,18 @@ func (n news) add(nodeID, taskID string, t *state.Task) {
 // sameWork reports whether two versions of a task ask the same of the worker.
 // Its status does not count: that is what the worker told us.
 func sameWork(a, b *state.Task) bool {
-	return a.Desired == b.Desired && a.Revision == b.Revision && a.Slot == b.Slot &&
+	return a.Desired == b.Desired && a.Revision == b.Revision && a.Slot == b.Slot && a.Withdrawn == b.Withdrawn &&
+		slices.EqualFunc(a.Networks, b.Networks, sameNetwork) &&
 		len(a.GenericResources) == len(b.GenericResources) &&
 		slices.EqualFunc(a.GenericResources, b.GenericResources, sameResource)
 }
 
 func sameResource(a, b swarm.GenericResource) bool {
 	return equalPtr(a.NamedResourceSpec, b.NamedResourceSpec) && equalPtr(a.DiscreteResourceSpec, b.DiscreteResourceSpec)
+}
+
+func sameNetwork(a, b state.TaskNetwork) bool {
+	return a.NetworkID == b.NetworkID && slices.Equal(a.Addrs, b.Addrs)
 }
 
 func equalPtr[T comparable](a, b *T) bool {
@@ -117,6 +122,7 @@ type specKey struct {
 // write puts a delta into a line. sent remembers the specs that the session
 // has had.
 func (d delta) write(v *state.View, line *assignment.Down, sent map[specKey]bool) {
+	ingress := ingressOf(v)
 	for _, id := range slices.Sorted(maps.Keys(d)) {
 		t := d[id]
 		if t == nil {
@@ -127,7 +133,10 @@ func (d delta) write(v *state.View, line *assignment.Down, sent map[specKey]bool
 		}
 		task := assignment.Task{
 			ID: t.ID, ServiceID: t.ServiceID, Revision: t.Revision, Slot: t.Slot,
-			Desired: t.Desired, GenericResources: t.GenericResources, Status: t.Status,
+			Desired: t.Desired, GenericResources: t.GenericResources, Status: t.Status, Withdrawn: t.Withdrawn,
+		}
+		for _, n := range t.Networks {
+			task.Networks = append(task.Networks, assignment.TaskNetwork{NetworkID: n.NetworkID, Ingress: n.NetworkID == ingress, Addrs: n.Addrs})
 		}
 		// A revision is kept as long as a task refers to it. If one is missing all
 		// the same, the worker can still stop and remove the task.

@@ -17,6 +17,14 @@ type Batch struct {
 	Gone         []Gone        `json:"gone,omitempty"` // sessions that were closed
 	Descriptions []Description `json:"descriptions,omitempty"`
 	Statuses     []Status      `json:"statuses,omitempty"`
+	Applied      []Applied     `json:"applied,omitempty"`
+}
+
+// Applied says up to which index of the state a node has its networks in
+// effect.
+type Applied struct {
+	NodeID string `json:"nodeID"`
+	Index  uint64 `json:"index"`
 }
 
 // Opened is a session that a worker has asked for.
@@ -27,6 +35,8 @@ type Opened struct {
 	Addr string `json:"addr,omitempty"`
 	// Description is the zero value if the worker cannot tell now.
 	Description swarm.NodeDescription `json:"description"`
+	// TunnelKey is the public key of the node's end of encrypted tunnels.
+	TunnelKey []byte `json:"tunnelKey,omitempty"`
 }
 
 // Alive is the newest sign of life of a session.

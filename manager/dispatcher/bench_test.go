@@ -35,7 +35,7 @@ func benchDispatcher(b *testing.B) (*Dispatcher, *statetest.Store) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	d.setLedger(newLedger(time.Now()))
+	d.setTerm(&term{d: d, ledger: newLedger(time.Now()), applied: newApplied()})
 	d.hub.open(store.View())
 	for i := range benchNodes {
 		s := d.newSession(b.Context(), fmt.Sprintf("n%05d", i), "worker", assignment.Hello{Boot: "boot", Index: store.View().Index()})

@@ -92,8 +92,8 @@ type Dispatcher struct {
 	outbox   *outbox
 	statuses *statusQueue
 
-	mu     sync.Mutex
-	ledger *ledger // nil: this manager does not lead
+	mu   sync.Mutex
+	term *term // nil: this manager does not lead
 }
 
 // New returns a Dispatcher that serves once Serve runs.
@@ -150,5 +150,5 @@ func (d *Dispatcher) send(ctx context.Context, b Batch) (Answer, error) {
 func (d *Dispatcher) leading() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ledger != nil
+	return d.term != nil
 }

@@ -98,7 +98,7 @@ func (d *Dispatcher) session(w http.ResponseWriter, r *http.Request, nodeID, rol
 func (d *Dispatcher) open(r *http.Request, s *session) error {
 	ctx, cancel := context.WithTimeout(r.Context(), openTimeout)
 	defer cancel()
-	x := Opened{NodeID: s.nodeID, Boot: s.hello.Boot, Addr: nodeAddr(s.hello.Addr, r.RemoteAddr), Description: s.hello.Description}
+	x := Opened{NodeID: s.nodeID, Boot: s.hello.Boot, Addr: nodeAddr(s.hello.Addr, r.RemoteAddr), Description: s.hello.Description, TunnelKey: s.hello.TunnelKey}
 	if err := d.outbox.grant(ctx, x); err != nil {
 		return err
 	}

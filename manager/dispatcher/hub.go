@@ -33,7 +33,10 @@ type hub struct {
 	managers []assignment.Manager
 	keys     [][]byte
 	sessions map[string]*session // by node
-	alive    []Alive             // scratch
+	// onNetwork are the sessions whose node is on a cluster network.
+	onNetwork map[string]map[*session]bool
+	config    assignment.FabricConfig
+	alive     []Alive // scratch
 }
 
 // mail is what a session has to tell its worker.
@@ -44,17 +47,18 @@ type mail struct {
 	keys     bool
 	role     bool
 	ack      uint64
+	fabric   fabricMail
 }
 
 func newHub() *hub {
-	return &hub{sessions: map[string]*session{}, moved: make(chan struct{})}
+	return &hub{sessions: map[string]*session{}, onNetwork: map[string]map[*session]bool{}, moved: make(chan struct{})}
 }
 
 func (h *hub) open(v *state.View) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.serving = true
-	h.view, h.managers, h.keys = v, managersOf(v), keysOf(v)
+	h.view, h.managers, h.keys, h.config = v, managersOf(v), keysOf(v), configOf(v)
 }
 
 // close ends all sessions and takes no more.
@@ -108,6 +112,7 @@ func (h *hub) advance(v *state.View) {
 	for nodeID, node := range n.nodes {
 		h.nodeLocked(nodeID, node)
 	}
+	h.fabricLocked(events)
 	if n.cluster {
 		h.clusterLocked()
 	}
@@ -117,6 +122,8 @@ func (h *hub) advance(v *state.View) {
 func (h *hub) startOverLocked() {
 	for nodeID, s := range h.sessions {
 		s.mail.tasks, s.mail.full = nil, true
+		h.unwatchLocked(s)
+		h.watchLocked(s)
 		s.wakeUp()
 		h.nodeLocked(nodeID, h.view.Node(nodeID))
 	}
@@ -198,6 +205,7 @@ func (h *hub) attach(ctx context.Context, s *session) error {
 func (h *hub) registerLocked(s *session, n *state.Node) {
 	if old := h.sessions[s.nodeID]; old != nil {
 		old.end(errReplaced)
+		h.unwatchLocked(old)
 	}
 	h.sessions[s.nodeID] = s
 	s.desired = n.Spec.Role
@@ -208,6 +216,7 @@ func (h *hub) registerLocked(s *session, n *state.Node) {
 	if !s.mail.full {
 		s.mail.tasks = resume(h.view, s.nodeID, s.hello.Index, s.hello.Managed)
 	}
+	h.watchLocked(s)
 }
 
 // detach forgets a session; it reports false if it had been replaced.
@@ -218,6 +227,7 @@ func (h *hub) detach(s *session) bool {
 		return false
 	}
 	delete(h.sessions, s.nodeID)
+	h.unwatchLocked(s)
 	return true
 }
 
@@ -258,7 +268,7 @@ func (h *hub) signs() []Alive {
 // carries are marked in s.sent, which only the session's writer touches.
 func (h *hub) take(s *session) assignment.Down {
 	h.mu.Lock()
-	m, v := s.mail, h.view
+	m, v, on := s.mail, h.view, s.on
 	s.mail = mail{}
 	var line assignment.Down
 	if m.managers {
@@ -278,5 +288,6 @@ func (h *hub) take(s *session) assignment.Down {
 		m.tasks = resume(v, s.nodeID, 0, nil)
 	}
 	m.tasks.write(v, &line, s.sent)
+	line.Fabric = m.fabric.render(v, on)
 	return line
 }

@@ -11,6 +11,8 @@ type metrics struct {
 	refused  prometheus.Counter
 	downs    prometheus.Counter
 	brake    prometheus.Gauge
+	leaving  prometheus.Gauge
+	withdraw prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer, sessions func() int) (*metrics, error) {
@@ -18,7 +20,12 @@ func newMetrics(r prometheus.Registerer, sessions func() int) (*metrics, error) 
 		statuses: prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_statuses_total", Help: "Task statuses taken from workers and committed."}),
 		refused:  prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_refused_total", Help: "Sessions refused."}),
 		downs:    prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_nodes_down_total", Help: "Nodes declared down by this manager."}),
-		brake:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "shoal_dispatcher_brake", Help: "1 while too many nodes have vanished at once for any to be declared down."}),
+		leaving:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "shoal_dispatcher_tasks_leaving", Help: "Tasks that stop once all nodes know it."}),
+		withdraw: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "shoal_dispatcher_withdraw_seconds", Help: "Time until all nodes knew that a task stops.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		brake: prometheus.NewGauge(prometheus.GaugeOpts{Name: "shoal_dispatcher_brake", Help: "1 while too many nodes have vanished at once for any to be declared down."}),
 	}
 	if r == nil {
 		return m, nil
@@ -26,7 +33,7 @@ func newMetrics(r prometheus.Registerer, sessions func() int) (*metrics, error) 
 	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "shoal_dispatcher_sessions", Help: "Worker sessions that this manager holds."},
 		func() float64 { return float64(sessions()) })
 	var errs []error
-	for _, c := range []prometheus.Collector{m.statuses, m.refused, m.downs, m.brake, gauge} {
+	for _, c := range []prometheus.Collector{m.statuses, m.refused, m.downs, m.brake, m.leaving, m.withdraw, gauge} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -25,6 +25,7 @@ type outbox struct {
 	opened    []*opening
 	gone      []Gone
 	described map[string]swarm.NodeDescription // by node, the newest
+	applied   map[string]uint64                // by node, the highest
 }
 
 // opening is a session that waits for the leader's grant.
@@ -35,7 +36,7 @@ type opening struct {
 }
 
 func newOutbox() *outbox {
-	return &outbox{wake: make(chan struct{}, 1), described: map[string]swarm.NodeDescription{}}
+	return &outbox{wake: make(chan struct{}, 1), described: map[string]swarm.NodeDescription{}, applied: map[string]uint64{}}
 }
 
 func (o *outbox) change(f func()) {
@@ -69,11 +70,22 @@ func (o *outbox) describe(nodeID string, d swarm.NodeDescription) {
 	o.change(func() { o.described[nodeID] = d })
 }
 
+// apply notes up to which index a node has the fabric in effect.
+func (o *outbox) apply(nodeID string, index uint64, news bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.applied[nodeID] = max(o.applied[nodeID], index)
+	if news {
+		wake(o.wake)
+	}
+}
+
 // parcel is what was in the outbox at one moment.
 type parcel struct {
 	opened    []*opening
 	gone      []Gone
 	described map[string]swarm.NodeDescription
+	applied   map[string]uint64
 }
 
 func (o *outbox) take() parcel {
@@ -81,7 +93,8 @@ func (o *outbox) take() parcel {
 	defer o.mu.Unlock()
 	o.opened = slices.DeleteFunc(o.opened, func(w *opening) bool { return w.left })
 	n := min(len(o.opened), maxFacts)
-	p := parcel{opened: o.opened[:n:n], gone: o.gone, described: map[string]swarm.NodeDescription{}}
+	p := parcel{opened: o.opened[:n:n], gone: o.gone, described: map[string]swarm.NodeDescription{}, applied: o.applied}
+	o.applied = map[string]uint64{}
 	o.opened, o.gone = slices.Clone(o.opened[n:]), nil
 	for id, d := range o.described {
 		if len(p.described) == maxFacts {
@@ -107,6 +120,9 @@ func (o *outbox) putBack(p parcel) {
 				o.described[id] = d
 			}
 		}
+		for id, index := range p.applied {
+			o.applied[id] = max(o.applied[id], index)
+		}
 	})
 }
 
@@ -118,6 +134,9 @@ func (p parcel) batch(alive []Alive) Batch {
 	}
 	for id, d := range p.described {
 		b.Descriptions = append(b.Descriptions, Description{id, d})
+	}
+	for id, index := range p.applied {
+		b.Applied = append(b.Applied, Applied{id, index})
 	}
 	return b
 }

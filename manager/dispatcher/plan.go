@@ -37,6 +37,9 @@ func planNodes(v *state.View, opened []Opened, described []Description, revived 
 func applyOpened(n *state.Node, o Opened) {
 	markReady(n)
 	n.Boot = o.Boot
+	if len(o.TunnelKey) > 0 {
+		n.TunnelKey = o.TunnelKey
+	}
 	if o.Addr != "" {
 		n.Addr = o.Addr
 		if host, _, err := net.SplitHostPort(o.Addr); err == nil {

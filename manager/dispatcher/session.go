@@ -44,6 +44,8 @@ type session struct {
 
 	mail    mail           // guarded by hub.mu
 	desired swarm.NodeRole // guarded by hub.mu
+	on      ids            // networks that the node is on; replaced, not changed; guarded by hub.mu
+	applied uint64         // of the reader
 
 	sent      map[specKey]bool // of the writer
 	sentIndex uint64           // of the writer
@@ -108,6 +110,12 @@ func (s *session) read(lines *bufio.Scanner) error {
 		silence.Reset(DownAfter)
 		if up.Description != nil {
 			s.d.outbox.describe(s.nodeID, *up.Description)
+		}
+		if up.Applied > 0 {
+			// What is repeated with heartbeats is for a leader that is new: it may wait
+			// for the next report.
+			s.d.outbox.apply(s.nodeID, up.Applied, up.Applied > s.applied)
+			s.applied = up.Applied
 		}
 		if len(up.Statuses) > 0 {
 			s.d.statuses.add(s.item(up))

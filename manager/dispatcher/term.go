@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
 
 	"shoal/raftstore/state"
 )
@@ -26,10 +27,19 @@ var errNotLeading = fmt.Errorf("this manager does not lead: %w", errdefs.ErrUnav
 // Run keeps the cluster's nodes until ctx ends. Only the leader runs it, in
 // each of its terms.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	t := &term{d: d, ledger: newLedger(time.Now())}
-	d.setLedger(t.ledger)
-	defer d.setLedger(nil)
+	t := &term{d: d, ledger: newLedger(time.Now()), applied: newApplied()}
+	d.setTerm(t)
+	defer d.setTerm(nil)
 	defer d.metrics.brake.Set(0)
+	defer d.metrics.leaving.Set(0)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return t.judgeOn(ctx) })
+	g.Go(func() error { return t.withdraw(ctx) })
+	return g.Wait()
+}
+
+// judgeOn keeps the nodes' states until ctx ends.
+func (t *term) judgeOn(ctx context.Context) error {
 	tick := time.NewTicker(judgeEvery)
 	defer tick.Stop()
 	for {
@@ -44,22 +54,23 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 }
 
-func (d *Dispatcher) setLedger(l *ledger) {
+func (d *Dispatcher) setTerm(t *term) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ledger = l
+	d.term = t
 }
 
 // Report writes down what a manager has heard. It returns when that is
 // committed, and fails unless this manager leads.
 func (d *Dispatcher) Report(ctx context.Context, b Batch) (Answer, error) {
 	d.mu.Lock()
-	l := d.ledger
+	t := d.term
 	d.mu.Unlock()
-	if l == nil {
+	if t == nil {
 		return Answer{}, errNotLeading
 	}
-	h := l.hear(d.cfg.Store.View(), b, time.Now())
+	t.applied.hear(b.Applied)
+	h := t.ledger.hear(d.cfg.Store.View(), b, time.Now())
 	answer := Answer{Refused: h.refused}
 	if len(h.opened)+len(b.Descriptions)+len(h.revived) > 0 {
 		err := d.cfg.Store.Update(ctx, func(v *state.View) ([]state.Change, error) {
@@ -85,7 +96,7 @@ func (d *Dispatcher) Report(ctx context.Context, b Batch) (Answer, error) {
 // manager leads.
 func (d *Dispatcher) Left(ctx context.Context, nodeID string) error {
 	d.mu.Lock()
-	leading := d.ledger != nil
+	leading := d.term != nil
 	d.mu.Unlock()
 	if !leading {
 		return errNotLeading
@@ -104,6 +115,7 @@ func (d *Dispatcher) Left(ctx context.Context, nodeID string) error {
 type term struct {
 	d          *Dispatcher
 	ledger     *ledger
+	applied    *applied
 	last       time.Time // of the last round
 	braked     bool
 	index      uint64 // removed nodes have been looked for up to here

@@ -133,12 +133,15 @@ func (p *planner) desire(s *slot, t *state.Task, d taskstate.State) {
 	}
 }
 
-// create adds a task to the slot. It skips the state New: nothing that a
-// service may ask for today has to be allocated before scheduling.
+// create adds a task to the slot. One that needs addresses is new until the
+// allocator has given them; the others can be scheduled at once.
 func (p *planner) create(s *slot, revision uint64, d taskstate.State, why cause) *state.Task {
 	t := &state.Task{
 		ID: p.newID(), ServiceID: p.svc.ID, Revision: revision, Slot: s.number, NodeID: s.node, Desired: d,
 		Status: taskstate.Status{State: taskstate.Pending, At: p.now, Message: "pending task scheduling"},
+	}
+	if p.allocated(revision) {
+		t.Status.State, t.Status.Message = taskstate.New, "created"
 	}
 	t.CreatedAt, t.UpdatedAt = p.now, p.now // as the update will stamp it
 	s.tasks = append(s.tasks, t)
@@ -146,6 +149,15 @@ func (p *planner) create(s *slot, revision uint64, d taskstate.State, why cause)
 	p.order = append(p.order, t.ID)
 	p.made[why]++
 	return t
+}
+
+// allocated reports whether tasks of a revision need addresses.
+func (p *planner) allocated(revision uint64) bool {
+	spec := &p.svc.Spec
+	if r := p.view.Revision(p.svc.ID, revision); r != nil {
+		spec = &r.Spec
+	}
+	return state.NeedsAddresses(spec)
 }
 
 // remove asks for all tasks of the slots to be stopped and forgotten.

@@ -1,31 +1,302 @@
-// Package filter makes the nftables of a node agree with what it should have.
+// Package filter makes the nftables of a node agree with what it should have:
+// one table of its own, and three rules in the engine's chain for users.
+//
+// A service's address or published port is a chain that picks a backend, and an
+// element of a map that leads there; so a backend that comes or goes changes one
+// chain. A transaction takes effect as a whole or not at all, and connections
+// that are open go on whatever is changed.
 package filter
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 )
 
 // Filter changes the kernel's tables. Its methods must not be called at the
 // same time as each other, but for Watch.
-type Filter struct{ log *slog.Logger }
+type Filter struct {
+	log   *slog.Logger
+	ports *ports
+
+	want    Want
+	targets map[string]target
+	clean   bool   // the kernel has what want says, as far as is known
+	made    uint32 // generation of the ruleset after our last transaction; 0: unknown
+	print   print  // of the table when it was last known to be good; nil: not taken yet
+}
 
 // New returns a Filter of the network namespace of this process.
-func New(log *slog.Logger) (*Filter, error) { return &Filter{log: log}, nil }
+func New(log *slog.Logger) (*Filter, error) {
+	if log == nil {
+		log = slog.Default()
+	}
+	return &Filter{log: log, ports: newPorts()}, nil
+}
 
 // Close gives the held ports back and leaves the tables as they are.
-func (f *Filter) Close() error { return nil }
+func (f *Filter) Close() error { return f.ports.close() }
+
+// bufferSize lets a transaction of thousands of rules through: the library
+// writes all of it before it reads an answer.
+const bufferSize = 16 << 20
+
+func dial() (*nftables.Conn, error) {
+	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		if err := c.SetReadBuffer(bufferSize); err != nil {
+			return err
+		}
+		return c.SetWriteBuffer(bufferSize)
+	}))
+}
 
 // Apply brings w into effect in one transaction. The first call, and one after
 // an error, replaces the whole table; others change what differs.
-func (f *Filter) Apply(w Want) (Result, error) { return Result{}, nil }
+func (f *Filter) Apply(w Want) (Result, error) {
+	before, hadTargets := f.want, f.targets
+	f.want, f.targets = w, targetsOf(w)
+	var changed int
+	var err error
+	if f.clean && sameFrame(before, w) {
+		changed, err = f.change(before, hadTargets)
+	} else {
+		changed, err = f.replace()
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	f.ports.hold(w.Ports)
+	return Result{Compared: changed, Taken: f.ports.taken()}, f.resetFlows(before, w)
+}
+
+// sameFrame reports whether two wants differ in elements and backends alone.
+func sameFrame(a, b Want) bool {
+	return a.MeshBridge == b.MeshBridge && a.MeshLink == b.MeshLink && a.TunnelLink == b.TunnelLink &&
+		a.Port == b.Port && a.SealedPort == b.SealedPort && a.Resolver == b.Resolver && slices.Equal(a.MeshPools, b.MeshPools) && slices.Equal(a.Homes, b.Homes)
+}
+
+// replace makes the table anew.
+func (f *Filter) replace() (changed int, err error) {
+	f.clean = false
+	conn, err := dial()
+	if err != nil {
+		return 0, fmt.Errorf("nftables: %w", err)
+	}
+	b := newBatch(conn)
+	b.build(f.want)
+	if err := f.commit(b); err != nil {
+		return 0, err
+	}
+	return len(f.targets), f.passEngine()
+}
+
+// change makes the difference.
+func (f *Filter) change(before Want, had map[string]target) (changed int, err error) {
+	conn, err := dial()
+	if err != nil {
+		return 0, fmt.Errorf("nftables: %w", err)
+	}
+	b := newBatch(conn)
+	for name, t := range f.targets {
+		old, there := had[name]
+		switch {
+		case !there:
+			b.addTarget(t)
+		case !t.equal(old):
+			b.changeTarget(t)
+		default:
+			continue
+		}
+		changed++
+	}
+	for name, t := range had {
+		if _, still := f.targets[name]; !still {
+			b.removeTarget(t)
+			changed++
+		}
+	}
+	changed += b.changeElements(before, f.want)
+	if changed == 0 {
+		return 0, nil
+	}
+	return changed, f.commit(b)
+}
+
+// changeElements makes the difference in the sets.
+func (b *batch) changeElements(before, after Want) (changed int) {
+	had, have := elementsOf(before), elementsOf(after)
+	names := maps.Clone(had)
+	maps.Copy(names, have)
+	for name := range names {
+		index := func(list []nftables.SetElement) map[string]bool {
+			m := make(map[string]bool, len(list))
+			for _, e := range list {
+				m[string(e.Key)+"|"+string(e.Val)] = true
+			}
+			return m
+		}
+		old, now := index(had[name]), index(have[name])
+		gone := slices.DeleteFunc(slices.Clone(had[name]), func(e nftables.SetElement) bool { return now[string(e.Key)+"|"+string(e.Val)] })
+		fresh := slices.DeleteFunc(slices.Clone(have[name]), func(e nftables.SetElement) bool { return old[string(e.Key)+"|"+string(e.Val)] })
+		b.remove(name, gone)
+		b.add(name, fresh)
+		changed += len(gone) + len(fresh)
+	}
+	return changed
+}
+
+func (f *Filter) commit(b *batch) error {
+	f.made, f.print = 0, nil
+	err := b.err
+	if err == nil {
+		err = b.conn.Flush()
+	}
+	if err != nil {
+		f.clean = false // some failures did commit: look again
+		return fmt.Errorf("nftables: change table %s: %w", TableName, err)
+	}
+	f.clean = true
+	if f.made, err = generation(); err != nil {
+		f.made = 0
+	}
+	return nil
+}
 
 // Audit compares the kernel with what was last applied, and repairs it.
-func (f *Filter) Audit() (Result, error) { return Result{}, nil }
+func (f *Filter) Audit() (Result, error) {
+	f.ports.hold(f.want.Ports)
+	r := Result{Compared: len(f.targets) + len(f.want.VIPs) + len(f.want.Ports), Taken: f.ports.taken()}
+	found, err := f.differences()
+	if err != nil {
+		return r, err
+	}
+	r.Repaired = found
+	if len(found) > 0 {
+		if _, err := f.replace(); err != nil {
+			return r, err
+		}
+		if _, err := f.differences(); err != nil { // takes the print
+			return r, err
+		}
+	}
+	passed, err := f.engineDiffers()
+	if err != nil || !passed {
+		return r, err
+	}
+	r.Repaired = append(r.Repaired, "rules in the engine's chain "+engineChain+" missing")
+	return r, f.passEngine()
+}
+
+// differences says how the table differs from what it was when it was good.
+func (f *Filter) differences() ([]string, error) {
+	if !f.clean {
+		return []string{"table " + TableName + " is not as it was meant to be"}, nil
+	}
+	now, err := generation()
+	if err != nil {
+		return nil, err
+	}
+	if f.print != nil && now == f.made {
+		return nil, nil // nobody has changed anything
+	}
+	seen, err := takePrint()
+	if err != nil {
+		return nil, err
+	}
+	if f.print == nil {
+		if now != f.made && len(seen) == 0 {
+			return []string{"table " + TableName + " missing"}, nil
+		}
+		if now != f.made && !seen.plausible(f.targets) {
+			return []string{"table " + TableName + " has changed"}, nil
+		}
+		f.print, f.made = seen, now
+		return nil, nil
+	}
+	if found := f.print.differences(seen); len(found) > 0 {
+		return found, nil
+	}
+	f.made = now
+	return nil, nil
+}
+
+// resetFlows ends the connections of endpoints that are gone, and moves those
+// of UDP, which know no end, away from backends that serve no more.
+func (f *Filter) resetFlows(before, after Want) error {
+	gone := minus(before.Known, after.Known)
+	stopped := minus(backendsOf(before), backendsOf(after))
+	if len(gone)+len(stopped) == 0 {
+		return nil
+	}
+	n, err := removeFlows(gone, stopped)
+	if n > 0 {
+		f.log.Debug("connections of endpoints that are gone were reset", "count", n)
+	}
+	return err
+}
+
+func backendsOf(w Want) (all []netip.Addr) {
+	for _, v := range w.VIPs {
+		all = append(all, v.Backends...)
+	}
+	for _, p := range w.Ports {
+		for _, b := range p.Backends {
+			all = append(all, b.Addr())
+		}
+	}
+	return all
+}
+
+func minus(a, b []netip.Addr) map[netip.Addr]bool {
+	keep := make(map[netip.Addr]bool, len(b))
+	for _, x := range b {
+		keep[x] = true
+	}
+	gone := map[netip.Addr]bool{}
+	for _, x := range a {
+		if !keep[x] {
+			gone[x] = true
+		}
+	}
+	return gone
+}
 
 // Watch calls notify whenever rules have changed by another hand, until ctx
 // ends.
-func (f *Filter) Watch(ctx context.Context, notify func()) error { <-ctx.Done(); return ctx.Err() }
+func (f *Filter) Watch(ctx context.Context, notify func()) error {
+	for {
+		err := watchOnce(ctx, notify)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		f.log.Debug("watching nftables begins anew", "error", err)
+		notify()
+		select {
+		case <-time.After(time.Second): // a kernel that refuses must not be asked all the time
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
 
 // Purge removes everything that is owned.
-func Purge() error { return nil }
+func Purge() error {
+	conn, err := dial()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	t := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+	conn.AddTable(t) // so that there is one to delete
+	conn.DelTable(t)
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: remove table %s: %w", TableName, err)
+	}
+	return removeEngineRules()
+}

@@ -174,8 +174,8 @@ func taskNetworks(t *Task, yield func(string)) {
 	}
 }
 
-// leaving reports whether a task is withdrawn from all nodes before it stops.
-func leaving(t *Task) bool {
+// Leaving reports whether a task is to stop and its node waits for Withdrawn.
+func (t *Task) Leaving() bool {
 	return t.Desired >= taskstate.Shutdown && t.Status.State == taskstate.Running && !t.Withdrawn && len(t.Networks) > 0
 }
 

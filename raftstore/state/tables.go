@@ -102,7 +102,7 @@ func bySlot(a, b *Task) bool {
 }
 
 func taskStage(t *Task) (string, bool) {
-	if leaving(t) {
+	if t.Leaving() {
 		return stageLeaving, true
 	}
 	switch t.Status.State { //nolint:exhaustive // the other states are the worker's

@@ -121,15 +121,6 @@ func (e *Engine) Pull(ctx context.Context, ref, auth string, answered func()) er
 	}
 }
 
-// Create makes a container and returns its id.
-func (e *Engine) Create(ctx context.Context, s Spec) (string, error) {
-	got, err := e.client().ContainerCreate(ctx, s.Config, s.HostConfig, s.Network, nil, s.Name)
-	if err != nil {
-		return "", kind(err)
-	}
-	return got.ID, nil
-}
-
 // Start starts a container; one that runs is left alone.
 func (e *Engine) Start(ctx context.Context, id string) error {
 	return kind(e.client().ContainerStart(ctx, id, container.StartOptions{}))
@@ -173,7 +164,12 @@ func (e *Engine) List(ctx context.Context, label, value string) ([]Summary, erro
 	return list, nil
 }
 
+// byLabel finds what carries a label with this value, or with any if that is
+// empty.
 func byLabel(label, value string) filters.Args {
+	if value == "" {
+		return filters.NewArgs(filters.Arg("label", label))
+	}
 	return filters.NewArgs(filters.Arg("label", label+"="+value))
 }
 

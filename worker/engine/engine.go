@@ -9,10 +9,10 @@
 package engine
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 )
 
@@ -56,6 +56,11 @@ type Container struct {
 	Err       string // why the engine could not start it
 	// Ports are the host ports that it is bound to.
 	Ports []swarm.PortConfig
+	// Addrs are its addresses while it runs, by the name of the network.
+	Addrs map[string][]netip.Addr
+	// Partial says that its creation broke off before it was connected to all of
+	// its networks: Connect is to finish that.
+	Partial bool
 }
 
 // Spec is a container to be.
@@ -63,7 +68,9 @@ type Spec struct {
 	Name       string
 	Config     *container.Config
 	HostConfig *container.HostConfig
-	Network    *network.NetworkingConfig
+	// Endpoints are the networks that it is connected to, instead of the one that
+	// HostConfig.NetworkMode names.
+	Endpoints []Endpoint
 }
 
 // Image is an image that the engine has.

@@ -33,8 +33,9 @@ type Fake struct {
 
 	mu         sync.Mutex
 	containers map[string]*fakeContainer
-	images     map[string]Image // by full reference
-	registry   map[string]Image // what Pull finds, by full reference
+	networks   map[string]Network // by id
+	images     map[string]Image   // by full reference
+	registry   map[string]Image   // what Pull finds, by full reference
 	faults     map[string][]fault
 	cuts       map[string]int // answers still to be lost, by method
 	calls      map[string]int
@@ -45,9 +46,10 @@ type Fake struct {
 
 type fakeContainer struct {
 	Container
-	spec  Spec
-	ended chan struct{} // closed when it no longer runs
-	check *time.Timer
+	spec   Spec
+	places []place
+	ended  chan struct{} // closed when it no longer runs
+	check  *time.Timer
 }
 
 type fakeWatch struct{ label, value string }
@@ -67,7 +69,7 @@ func NewFake(images ...string) *Fake {
 			Resources: swarm.Resources{NanoCPUs: 2e9, MemoryBytes: 4 << 30},
 			Engine:    swarm.EngineDescription{EngineVersion: "20.10.24"},
 		},
-		containers: map[string]*fakeContainer{}, images: map[string]Image{}, registry: map[string]Image{},
+		containers: map[string]*fakeContainer{}, networks: map[string]Network{}, images: map[string]Image{}, registry: map[string]Image{},
 		faults: map[string][]fault{}, cuts: map[string]int{}, calls: map[string]int{}, watchers: map[chan Event]fakeWatch{},
 		gone: make(chan struct{}), port: 32767,
 	}
@@ -95,8 +97,8 @@ func (f *Fake) Fail(method string, times int, err error) {
 	}
 }
 
-// Cut makes the next times calls of Create, Start, Stop or Remove do their work
-// and lose the answer.
+// Cut makes the next times calls of Create, Start, Stop, Remove, Connect,
+// CreateNetwork or RemoveNetwork do their work and lose the answer.
 func (f *Fake) Cut(method string, times int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -196,7 +198,7 @@ func (f *Fake) Containers() []Container {
 	defer f.mu.Unlock()
 	var all []Container
 	for _, c := range f.containers {
-		all = append(all, c.Container)
+		all = append(all, *c.seen())
 	}
 	slices.SortFunc(all, func(a, b Container) int { return strings.Compare(a.Name, b.Name) })
 	return all
@@ -259,7 +261,7 @@ func (c *fakeContainer) end(code int) {
 	if c.State != Running {
 		return
 	}
-	c.State, c.Health, c.PID, c.ExitCode, c.Ports = Exited, NoHealth, 0, code, nil
+	c.State, c.Health, c.PID, c.ExitCode, c.Ports, c.Addrs = Exited, NoHealth, 0, code, nil, nil
 	if c.check != nil {
 		c.check.Stop()
 	}

@@ -68,21 +68,34 @@ func (f *Fake) Create(ctx context.Context, s Spec) (string, error) {
 	if err := f.begin(ctx, "Create"); err != nil {
 		return "", err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, err := f.image(s.Config.Image); err != nil {
+	c, err := f.create(s)
+	if err != nil {
 		return "", err
 	}
-	if c := f.find(s.Name); s.Name != "" && c != nil {
-		return "", fmt.Errorf("the container name %q is already in use by container %q: %w", s.Name, c.ID, errdefs.ErrConflict)
+	if err := f.join(ctx, c, s.Endpoints); err != nil {
+		return "", err
 	}
-	c := &fakeContainer{spec: s}
-	c.Summary = Summary{ID: randomHex(), Name: s.Name, Labels: s.Config.Labels, State: Created}
-	f.containers[c.ID] = c
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if err := f.answerLocked("Create"); err != nil {
 		return "", err
 	}
 	return c.ID, nil
+}
+
+func (f *Fake) create(s Spec) (*fakeContainer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, err := f.image(s.Config.Image); err != nil {
+		return nil, err
+	}
+	if c := f.find(s.Name); s.Name != "" && c != nil {
+		return nil, fmt.Errorf("the container name %q is already in use by container %q: %w", s.Name, c.ID, errdefs.ErrConflict)
+	}
+	c := &fakeContainer{spec: s}
+	c.Summary = Summary{ID: randomHex(), Name: s.Name, Labels: s.labelled().Config.Labels, State: Created}
+	f.containers[c.ID] = c
+	return c, nil
 }
 
 // Start is Engine.Start.
@@ -103,6 +116,9 @@ func (f *Fake) Start(ctx context.Context, id string) error {
 	if program == "unstarted" {
 		c.Err = "executable file not found in $PATH"
 		return fmt.Errorf("%s: %w", c.Err, errdefs.ErrInvalidArgument)
+	}
+	if err := f.addresses(c); err != nil {
+		return err
 	}
 	c.State, c.PID, c.ExitCode, c.ended = Running, 4242, 0, make(chan struct{})
 	f.bind(c)
@@ -184,9 +200,7 @@ func (f *Fake) Inspect(ctx context.Context, id string) (*Container, error) {
 	if c == nil {
 		return nil, noContainer(id)
 	}
-	seen := c.Container
-	seen.Ports = slices.Clone(c.Ports)
-	return &seen, nil
+	return c.seen(), nil
 }
 
 // List is Engine.List.

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/go-connections/nat"
 )
@@ -27,8 +29,27 @@ func observe(got container.InspectResponse) (*Container, error) {
 	}
 	if got.NetworkSettings != nil {
 		c.Ports = boundPorts(got.NetworkSettings.Ports)
+		c.Addrs = addrsOf(got.NetworkSettings.Networks)
+		c.Partial = partial(c.Labels, len(got.NetworkSettings.Networks))
 	}
 	return c, nil
+}
+
+// addrsOf returns the addresses on each network; a container that does not run
+// has none.
+func addrsOf(networks map[string]*network.EndpointSettings) map[string][]netip.Addr {
+	addrs := map[string][]netip.Addr{}
+	for name, ep := range networks {
+		if ep == nil {
+			continue
+		}
+		for _, text := range []string{ep.IPAddress, ep.GlobalIPv6Address} {
+			if a := addrOf(text); a.IsValid() {
+				addrs[name] = append(addrs[name], a)
+			}
+		}
+	}
+	return addrs
 }
 
 func summarize(c container.Summary) Summary {

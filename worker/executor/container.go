@@ -72,11 +72,32 @@ func checkTask(t assignment.Task) (*swarm.ContainerSpec, error) {
 		return nil, refused("Secrets and Configs are not available on this node")
 	}
 	for _, network := range spec.Networks {
-		if len(spec.Networks) > 1 || !predefined(network.Target) {
+		if predefined(network.Target) && len(spec.Networks)+len(t.Networks) > 1 {
+			return nil, refused("network %s cannot be combined with others", network.Target)
+		}
+		if !predefined(network.Target) && len(t.Networks) == 0 {
 			return nil, refused("network %s is not available on this node", network.Target)
 		}
 	}
 	return c, nil
+}
+
+// attached is a container that is connected as a says. Names are asked of the
+// cluster's resolver first: those that the user names are only asked when that
+// one does not answer.
+func attached(s engine.Spec, a engine.Attachment) engine.Spec {
+	s.Endpoints = a.Endpoints
+	if len(a.DNS) == 0 {
+		return s
+	}
+	host := *s.HostConfig
+	host.DNS = nil
+	for _, addr := range a.DNS {
+		host.DNS = append(host.DNS, addr.String())
+	}
+	host.DNS = append(host.DNS, s.HostConfig.DNS...)
+	s.HostConfig = &host
+	return s
 }
 
 // predefined networks exist on each engine by themselves.

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -217,6 +218,32 @@ func TestNetworksThatEveryEngineHas(t *testing.T) {
 	}
 	task.Spec.Task.Networks[0].Target = "overlay1"
 	if _, err := containerSpec(task, testCluster, node(), "1.41"); !errdefs.IsFailedPrecondition(err) {
-		t.Errorf("overlay network: %v, want a refusal", err)
+		t.Errorf("overlay network without an address: %v, want a refusal", err)
+	}
+	task.Networks = []assignment.TaskNetwork{{NetworkID: "overlay1"}}
+	if got, err := containerSpec(task, testCluster, node(), "1.41"); err != nil || got.HostConfig.NetworkMode != "" {
+		t.Errorf("overlay network: %+v, err %v", got.HostConfig, err)
+	}
+	task.Spec.Task.Networks[0].Target = "host"
+	if _, err := containerSpec(task, testCluster, node(), "1.41"); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("host and overlay network: %v, want a refusal", err)
+	}
+}
+
+func TestResolverOfTheClusterIsFirst(t *testing.T) {
+	spec, err := containerSpec(fullTask(), testCluster, node(), "1.41")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := engine.Attachment{
+		Endpoints: []engine.Endpoint{{NetworkID: "n", Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.5")}}},
+		DNS:       []netip.Addr{netip.MustParseAddr("10.0.1.1")},
+	}
+	got := attached(spec, a)
+	if diff := cmp.Diff([]string{"10.0.1.1", "1.1.1.1"}, got.HostConfig.DNS); diff != "" || len(got.Endpoints) != 1 {
+		t.Errorf("endpoints %+v, resolvers (-want +got):\n%s", got.Endpoints, diff)
+	}
+	if diff := cmp.Diff([]string{"1.1.1.1"}, spec.HostConfig.DNS); diff != "" {
+		t.Errorf("the spec was changed:\n%s", diff)
 	}
 }

@@ -28,7 +28,7 @@ func happenings() *rapid.Generator[[]happening] {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) happening {
 		return happening{
 			What: rapid.SampledFrom([]string{
-				"assign", "assign", "assign", "raise", "raise", "drop", "kill", "lose", "lose", "remove", "cut", "restart", "sick",
+				"assign", "assign", "assign", "raise", "raise", "withdraw", "drop", "kill", "lose", "lose", "remove", "cut", "restart", "sick",
 				"engine down", "engine up", "fail", "fail", "slow", "reboot", "wait", "wait", "wait",
 			}).Draw(t, "what"),
 			Task: rapid.IntRange(0, 5).Draw(t, "task"),
@@ -60,7 +60,10 @@ type world struct {
 }
 
 func play(t *testing.T, all []happening) []string {
-	w := &world{harness: newHarness(t, engine.NewFake("probe")), tasks: map[int]*assignment.Task{}}
+	fake := engine.NewFake("probe")
+	networks := testNetworks(t, fake)
+	networks.attachment.Endpoints[0].Addrs = nil // several tasks cannot have the same
+	w := &world{harness: newHarnessOn(t, fake, networks), tasks: map[int]*assignment.Task{}}
 	for _, h := range all {
 		w.happen(h)
 	}
@@ -76,7 +79,7 @@ func play(t *testing.T, all []happening) []string {
 }
 
 func methods() []string {
-	return []string{"Create", "Start", "Stop", "Remove", "Inspect", "List", "Watch", "Describe", "Image"}
+	return []string{"Create", "Start", "Stop", "Remove", "Inspect", "List", "Watch", "Describe", "Image", "Connect"}
 }
 
 func (w *world) happen(h happening) {
@@ -88,6 +91,11 @@ func (w *world) happen(h happening) {
 	switch h.What {
 	case "assign":
 		w.assign(h)
+	case "withdraw":
+		if task != nil {
+			task.Withdrawn = task.Desired >= taskstate.Shutdown
+			w.send()
+		}
 	case "raise":
 		if task != nil {
 			task.Desired = map[taskstate.State]taskstate.State{
@@ -109,7 +117,7 @@ func (w *world) happen(h happening) {
 		}
 		w.fake.KillSilently(id, h.N%3)
 	case "cut":
-		w.fake.Cut([]string{"Create", "Start", "Stop", "Remove"}[h.N%4], h.N/4)
+		w.fake.Cut([]string{"Create", "Start", "Stop", "Remove", "Connect"}[h.N%5], h.N/5)
 	case "remove":
 		_ = w.fake.Remove(w.t.Context(), id) // it may be gone
 	case "restart":
@@ -123,7 +131,7 @@ func (w *world) happen(h happening) {
 		}
 	case "fail":
 		kinds := []error{errdefs.ErrUnavailable, errdefs.ErrInternal, errors.New("odd"), errdefs.ErrConflict, errdefs.ErrNotFound}
-		w.fake.Fail(methods()[h.N%len(methods())], h.N/5, fmt.Errorf("fault: %w", kinds[h.N%len(kinds)]))
+		w.fake.Fail(methods()[h.N%len(methods())], h.N/5, fmt.Errorf("fault: %w", kinds[h.N/len(methods())%len(kinds)]))
 	case "slow":
 		w.fake.Delay(methods()[h.N%len(methods())], time.Duration(h.N)*time.Second)
 	case "reboot":
@@ -144,6 +152,9 @@ func (w *world) assign(h happening) {
 	task := aTask(fmt.Sprintf("t%d", w.made), taskstate.Running, programs[h.N%len(programs)]...)
 	if h.N%4 == 0 {
 		task.Desired = taskstate.Ready
+	}
+	if h.N%2 == 0 {
+		task.Networks = []assignment.TaskNetwork{{NetworkID: "web"}}
 	}
 	if check := []string{"", "", "ok", "bad"}[h.N%4]; check != "" {
 		task = with(task, func(c *swarm.ContainerSpec) {
@@ -183,6 +194,8 @@ func (w *world) check() []string {
 		s := w.last(t.ID)
 		runs := there && c.State == engine.Running
 		switch {
+		case there && c.State == engine.Running && c.Partial:
+			fault("%s: runs without all of its networks: %+v", t.ID, c)
 		case t.Desired == taskstate.Remove && there:
 			fault("%s: container of a removed task: %+v", t.ID, c)
 		case t.Desired >= taskstate.Shutdown && (runs || !s.State.Terminal()):

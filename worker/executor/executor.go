@@ -44,6 +44,14 @@ type Engine interface {
 	Inspect(ctx context.Context, id string) (*engine.Container, error)
 	List(ctx context.Context, label, value string) ([]engine.Summary, error)
 	Watch(ctx context.Context, label, value string, notify func(engine.Event)) error
+	Connect(ctx context.Context, containerID string, ep engine.Endpoint) error
+}
+
+// Network joins tasks to the networks of the cluster: network.Network is one.
+type Network interface {
+	// Attach makes the networks of a task ready on this node and returns what its
+	// container is to be connected to. It may take its time.
+	Attach(ctx context.Context, t assignment.Task) (engine.Attachment, error)
 }
 
 // Config is what an Executor needs. Zero values take the default named.
@@ -51,6 +59,8 @@ type Config struct {
 	Engine    Engine // required
 	NodeID    string // required
 	ClusterID string // required
+	// Network: nil refuses tasks that are on networks of the cluster.
+	Network Network
 	// Report is told each new status of a task, in order and from one
 	// goroutine. It must not block. Required.
 	Report func(taskID string, s taskstate.Status)
@@ -68,6 +78,10 @@ const (
 	// known, for the events that were lost.
 	auditPeriod                                 = 10 * time.Second
 	parallelPulls, parallelLooks, parallelStops = 3, 16, 64
+	// withdrawTime is how long a task that is to stop waits for all nodes to
+	// send it nothing new. 5s: nodes that do not answer are down by 8 s, and a
+	// user who removes a service should not wait for them.
+	withdrawTime = 5 * time.Second
 )
 
 // Executor runs the tasks of a node.

@@ -22,6 +22,7 @@ type harness struct {
 	t      *testing.T
 	fake   *engine.Fake
 	x      *Executor
+	net    Network // nil: none
 	cancel context.CancelFunc
 	ended  chan struct{}
 
@@ -31,7 +32,13 @@ type harness struct {
 
 func newHarness(t *testing.T, fake *engine.Fake) *harness {
 	t.Helper()
-	h := &harness{t: t, fake: fake, seen: map[string][]taskstate.Status{}}
+	return newHarnessOn(t, fake, nil)
+}
+
+// newHarnessOn is newHarness with networks.
+func newHarnessOn(t *testing.T, fake *engine.Fake, n Network) *harness {
+	t.Helper()
+	h := &harness{t: t, fake: fake, net: n, seen: map[string][]taskstate.Status{}}
 	h.boot()
 	t.Cleanup(h.halt)
 	return h
@@ -40,7 +47,7 @@ func newHarness(t *testing.T, fake *engine.Fake) *harness {
 // boot starts an executor that remembers nothing, as a restarted daemon does.
 func (h *harness) boot() {
 	x, err := New(Config{
-		Engine: h.fake, NodeID: testNode, ClusterID: testCluster, Report: h.report,
+		Engine: h.fake, NodeID: testNode, ClusterID: testCluster, Network: h.net, Report: h.report,
 		Log: discard(),
 	})
 	if err != nil {

@@ -25,7 +25,9 @@ func hostConfig(spec *assignment.Spec, c *swarm.ContainerSpec, ports nat.PortMap
 		h.LogConfig = container.LogConfig{Type: d.Name, Config: d.Options}
 	}
 	for _, n := range spec.Task.Networks {
-		h.NetworkMode = container.NetworkMode(n.Target)
+		if predefined(n.Target) {
+			h.NetworkMode = container.NetworkMode(n.Target)
+		}
 	}
 	return h
 }

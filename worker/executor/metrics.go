@@ -13,6 +13,8 @@ type metrics struct {
 	tasks   prometheus.Gauge
 	orphans prometheus.Counter
 	steps   *prometheus.HistogramVec
+
+	withdrawTimeouts prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -26,6 +28,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		orphans: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "shoal_executor_orphans_total", Help: "Containers removed because no task accounted for them.",
 		}),
+		withdrawTimeouts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "shoal_executor_withdraw_timeouts_total", Help: "Tasks stopped before all nodes had ceased to send to them.",
+		}),
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "shoal_executor_step_seconds", Help: "Time that steps of tasks took.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9), // 1 ms to 65 s
@@ -35,7 +40,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.up, m.tasks, m.orphans, m.steps} {
+	for _, c := range []prometheus.Collector{m.up, m.tasks, m.orphans, m.steps, m.withdrawTimeouts} {
 		errs = append(errs, r.Register(c))
 	}
 	if err := errors.Join(errs...); err != nil {

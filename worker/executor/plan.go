@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"shoal/internal/taskstate"
+	"shoal/overlay"
 	"shoal/worker/assignment"
 	"shoal/worker/engine"
 )
@@ -31,6 +32,9 @@ type known struct {
 	container *engine.Container // as last seen; nil: there is none
 	stale     bool              // the container may have changed since
 	unhealthy bool              // it was stopped because of its health
+	// stopBy is when it is stopped even if not all nodes have withdrawn it; zero
+	// until it is to stop.
+	stopBy time.Time
 }
 
 // step is what comes next: a status to report if it differs from the known
@@ -38,6 +42,7 @@ type known struct {
 type step struct {
 	status taskstate.Status
 	op     op
+	again  time.Time // with no op: decide again by then; zero: when something has changed
 }
 
 // next decides what to do about a task. Done over and over, with what each
@@ -45,15 +50,15 @@ type step struct {
 func next(k known, now time.Time) step {
 	switch {
 	case k.stale:
-		return step{k.status, look}
+		return step{status: k.status, op: look}
 	case k.task.Desired >= taskstate.Shutdown:
 		return end(k, now)
 	case k.status.State.Terminal():
 		// A new task has taken its place: it must not run a second time.
 		if running(k.container) {
-			return step{k.status, stop}
+			return step{status: k.status, op: stop}
 		}
-		return step{k.status, none}
+		return step{status: k.status, op: none}
 	case k.container == nil || k.container.State == engine.Removing:
 		return without(k, now)
 	case k.container.State == engine.Created:
@@ -61,7 +66,7 @@ func next(k known, now time.Time) step {
 	case k.container.State == engine.Running:
 		return observeRunning(k, now)
 	default:
-		return step{exited(k, now), none}
+		return step{status: exited(k, now), op: none}
 	}
 }
 
@@ -70,7 +75,10 @@ func running(c *engine.Container) bool { return c != nil && c.State == engine.Ru
 // end brings a task down that is no longer wanted.
 func end(k known, now time.Time) step {
 	if running(k.container) {
-		return step{k.status, stop}
+		if withheld(k, now) {
+			return step{status: k.status, again: k.stopBy}
+		}
+		return step{status: k.status, op: stop}
 	}
 	s := k.status
 	if !s.State.Terminal() {
@@ -78,12 +86,18 @@ func end(k known, now time.Time) step {
 	}
 	switch {
 	case k.task.Desired < taskstate.Remove:
-		return step{s, none} // the container is kept for its logs
+		return step{status: s, op: none} // the container is kept for its logs
 	case k.container != nil:
-		return step{s, remove}
+		return step{status: s, op: remove}
 	default:
-		return step{s, forget}
+		return step{status: s, op: forget}
 	}
+}
+
+// withheld reports whether a task waits for all nodes to send it nothing new.
+// One that was never running, or is sick, is sent nothing.
+func withheld(k known, now time.Time) bool {
+	return len(k.task.Networks) > 0 && !k.task.Withdrawn && k.status.State == taskstate.Running && !k.unhealthy && now.Before(k.stopBy)
 }
 
 // without deals with a task that has no container.
@@ -91,33 +105,36 @@ func without(k known, now time.Time) step {
 	if k.status.State >= taskstate.Starting {
 		s := enter(k, taskstate.Failed, k.status.Message, now)
 		s.Err = "dockerexec: container destroyed"
-		return step{s, none}
+		return step{status: s, op: none}
 	}
 	if k.status.State < taskstate.Accepted {
-		return step{enter(k, taskstate.Accepted, "accepted", now), none}
+		return step{status: enter(k, taskstate.Accepted, "accepted", now), op: none}
 	}
-	return step{enter(k, taskstate.Preparing, "preparing", now), prepare}
+	return step{status: enter(k, taskstate.Preparing, "preparing", now), op: prepare}
 }
 
 // begin deals with a container that was never started.
 func begin(k known, now time.Time) step {
+	if k.container.Partial {
+		return step{status: enter(k, taskstate.Preparing, "preparing", now), op: prepare}
+	}
 	if k.status.State < taskstate.Ready {
-		return step{enter(k, taskstate.Ready, "prepared", now), none}
+		return step{status: enter(k, taskstate.Ready, "prepared", now), op: none}
 	}
 	if k.task.Desired <= taskstate.Ready {
-		return step{k.status, none}
+		return step{status: k.status, op: none}
 	}
-	return step{enter(k, taskstate.Starting, "starting", now), start}
+	return step{status: enter(k, taskstate.Starting, "starting", now), op: start}
 }
 
 func observeRunning(k known, now time.Time) step {
 	switch k.container.Health {
 	case engine.Unhealthy:
-		return step{k.status, stop}
+		return step{status: k.status, op: stop}
 	case engine.Starting:
-		return step{enter(k, taskstate.Starting, "starting", now), none}
+		return step{status: enter(k, taskstate.Starting, "starting", now), op: none}
 	default:
-		return step{enter(k, taskstate.Running, "started", now), none}
+		return step{status: enter(k, taskstate.Running, "started", now), op: none}
 	}
 }
 
@@ -160,6 +177,7 @@ func enter(k known, state taskstate.State, message string, now time.Time) taskst
 	}
 	if c := k.container; c != nil {
 		s.ContainerID, s.PID, s.ExitCode, s.Ports = c.ID, c.PID, c.ExitCode, c.Ports
+		s.Addrs = c.Addrs[overlay.MeshBridge] // where the published ports of all nodes find it
 	}
 	return s
 }
@@ -181,5 +199,5 @@ func broken(s taskstate.Status, err error, now time.Time) taskstate.Status {
 // same reports whether there is nothing new in b for those who know a.
 func same(a, b taskstate.Status) bool {
 	return a.State == b.State && a.Message == b.Message && a.Err == b.Err && a.ContainerID == b.ContainerID &&
-		a.PID == b.PID && a.ExitCode == b.ExitCode && slices.Equal(a.Ports, b.Ports)
+		a.PID == b.PID && a.ExitCode == b.ExitCode && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Addrs, b.Addrs)
 }

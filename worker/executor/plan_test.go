@@ -39,39 +39,39 @@ func TestNext(t *testing.T) {
 		unhealthy bool
 		want      step
 	}{
-		{"looks first", taskstate.Remove, taskstate.Running, runs(""), true, false, step{is(taskstate.Running), look}},
-		{"accepts", taskstate.Running, taskstate.Assigned, nil, false, false, step{to(taskstate.Accepted, "accepted", "", nil), none}},
-		{"prepares", taskstate.Ready, taskstate.Accepted, nil, false, false, step{to(taskstate.Preparing, "preparing", "", nil), prepare}},
-		{"prepares again", taskstate.Running, taskstate.Preparing, nil, false, false, step{is(taskstate.Preparing), prepare}},
-		{"makes a lost prepared container again", taskstate.Running, taskstate.Ready, nil, false, false, step{is(taskstate.Ready), prepare}},
-		{"is prepared", taskstate.Ready, taskstate.Preparing, created, false, false, step{to(taskstate.Ready, "prepared", "", created), none}},
-		{"waits when ready", taskstate.Ready, taskstate.Ready, created, false, false, step{is(taskstate.Ready), none}},
-		{"starts", taskstate.Running, taskstate.Ready, created, false, false, step{to(taskstate.Starting, "starting", "", created), start}},
-		{"starts a job", taskstate.Complete, taskstate.Ready, created, false, false, step{to(taskstate.Starting, "starting", "", created), start}},
-		{"runs", taskstate.Running, taskstate.Starting, runs(engine.NoHealth), false, false, step{to(taskstate.Running, "started", "", runs("")), none}},
-		{"runs when healthy", taskstate.Running, taskstate.Starting, runs(engine.Healthy), false, false, step{to(taskstate.Running, "started", "", runs("")), none}},
-		{"is adopted", taskstate.Running, taskstate.Assigned, runs(engine.NoHealth), false, false, step{to(taskstate.Running, "started", "", runs("")), none}},
-		{"waits for health", taskstate.Running, taskstate.Ready, runs(engine.Starting), false, false, step{to(taskstate.Starting, "starting", "", runs("")), none}},
-		{"stops the unhealthy", taskstate.Running, taskstate.Running, runs(engine.Unhealthy), false, false, step{is(taskstate.Running), stop}},
-		{"completes", taskstate.Running, taskstate.Running, ended(0), false, false, step{to(taskstate.Complete, "finished", "", ended(0)), none}},
-		{"fails", taskstate.Running, taskstate.Running, ended(3), false, false, step{to(taskstate.Failed, "started", "task: non-zero exit (3)", ended(3)), none}},
-		{"fails at once", taskstate.Running, taskstate.Starting, ended(1), false, false, step{to(taskstate.Failed, "started", "task: non-zero exit (1)", ended(1)), none}},
-		{"fails for its health", taskstate.Running, taskstate.Running, ended(0), false, true, step{to(taskstate.Failed, "started", "dockerexec: unhealthy container", ended(0)), none}},
-		{"fails before it was healthy", taskstate.Running, taskstate.Starting, ended(137), false, true, step{to(taskstate.Failed, "starting", "task: non-zero exit (137): dockerexec: unhealthy container", ended(137)), none}},
-		{"is destroyed", taskstate.Running, taskstate.Running, nil, false, false, step{to(taskstate.Failed, "", "dockerexec: container destroyed", nil), none}},
-		{"is being destroyed", taskstate.Running, taskstate.Running, removing, false, false, step{to(taskstate.Failed, "", "dockerexec: container destroyed", removing), none}},
-		{"stays failed", taskstate.Running, taskstate.Failed, ended(3), false, false, step{is(taskstate.Failed), none}},
-		{"does not rise again", taskstate.Running, taskstate.Failed, runs(""), false, false, step{is(taskstate.Failed), stop}},
-		{"stays rejected", taskstate.Running, taskstate.Rejected, nil, false, false, step{is(taskstate.Rejected), none}},
-		{"stops", taskstate.Shutdown, taskstate.Running, runs(""), false, false, step{is(taskstate.Running), stop}},
-		{"is shut down", taskstate.Shutdown, taskstate.Running, ended(143), false, false, step{to(taskstate.Shutdown, "shutdown", "", ended(143)), none}},
-		{"is shut down before it starts", taskstate.Shutdown, taskstate.Ready, created, false, false, step{to(taskstate.Shutdown, "shutdown", "", created), none}},
-		{"is shut down before it exists", taskstate.Shutdown, taskstate.Assigned, nil, false, false, step{to(taskstate.Shutdown, "shutdown", "", nil), none}},
-		{"keeps how it ended", taskstate.Shutdown, taskstate.Failed, ended(3), false, false, step{is(taskstate.Failed), none}},
-		{"stops before removal", taskstate.Remove, taskstate.Running, runs(""), false, false, step{is(taskstate.Running), stop}},
-		{"is removed", taskstate.Remove, taskstate.Failed, ended(3), false, false, step{is(taskstate.Failed), remove}},
-		{"is shut down and removed", taskstate.Remove, taskstate.Running, ended(0), false, false, step{to(taskstate.Shutdown, "shutdown", "", ended(0)), remove}},
-		{"is forgotten", taskstate.Remove, taskstate.Shutdown, nil, false, false, step{is(taskstate.Shutdown), forget}},
+		{"looks first", taskstate.Remove, taskstate.Running, runs(""), true, false, step{status: is(taskstate.Running), op: look}},
+		{"accepts", taskstate.Running, taskstate.Assigned, nil, false, false, step{status: to(taskstate.Accepted, "accepted", "", nil), op: none}},
+		{"prepares", taskstate.Ready, taskstate.Accepted, nil, false, false, step{status: to(taskstate.Preparing, "preparing", "", nil), op: prepare}},
+		{"prepares again", taskstate.Running, taskstate.Preparing, nil, false, false, step{status: is(taskstate.Preparing), op: prepare}},
+		{"makes a lost prepared container again", taskstate.Running, taskstate.Ready, nil, false, false, step{status: is(taskstate.Ready), op: prepare}},
+		{"is prepared", taskstate.Ready, taskstate.Preparing, created, false, false, step{status: to(taskstate.Ready, "prepared", "", created), op: none}},
+		{"waits when ready", taskstate.Ready, taskstate.Ready, created, false, false, step{status: is(taskstate.Ready), op: none}},
+		{"starts", taskstate.Running, taskstate.Ready, created, false, false, step{status: to(taskstate.Starting, "starting", "", created), op: start}},
+		{"starts a job", taskstate.Complete, taskstate.Ready, created, false, false, step{status: to(taskstate.Starting, "starting", "", created), op: start}},
+		{"runs", taskstate.Running, taskstate.Starting, runs(engine.NoHealth), false, false, step{status: to(taskstate.Running, "started", "", runs("")), op: none}},
+		{"runs when healthy", taskstate.Running, taskstate.Starting, runs(engine.Healthy), false, false, step{status: to(taskstate.Running, "started", "", runs("")), op: none}},
+		{"is adopted", taskstate.Running, taskstate.Assigned, runs(engine.NoHealth), false, false, step{status: to(taskstate.Running, "started", "", runs("")), op: none}},
+		{"waits for health", taskstate.Running, taskstate.Ready, runs(engine.Starting), false, false, step{status: to(taskstate.Starting, "starting", "", runs("")), op: none}},
+		{"stops the unhealthy", taskstate.Running, taskstate.Running, runs(engine.Unhealthy), false, false, step{status: is(taskstate.Running), op: stop}},
+		{"completes", taskstate.Running, taskstate.Running, ended(0), false, false, step{status: to(taskstate.Complete, "finished", "", ended(0)), op: none}},
+		{"fails", taskstate.Running, taskstate.Running, ended(3), false, false, step{status: to(taskstate.Failed, "started", "task: non-zero exit (3)", ended(3)), op: none}},
+		{"fails at once", taskstate.Running, taskstate.Starting, ended(1), false, false, step{status: to(taskstate.Failed, "started", "task: non-zero exit (1)", ended(1)), op: none}},
+		{"fails for its health", taskstate.Running, taskstate.Running, ended(0), false, true, step{status: to(taskstate.Failed, "started", "dockerexec: unhealthy container", ended(0)), op: none}},
+		{"fails before it was healthy", taskstate.Running, taskstate.Starting, ended(137), false, true, step{status: to(taskstate.Failed, "starting", "task: non-zero exit (137): dockerexec: unhealthy container", ended(137)), op: none}},
+		{"is destroyed", taskstate.Running, taskstate.Running, nil, false, false, step{status: to(taskstate.Failed, "", "dockerexec: container destroyed", nil), op: none}},
+		{"is being destroyed", taskstate.Running, taskstate.Running, removing, false, false, step{status: to(taskstate.Failed, "", "dockerexec: container destroyed", removing), op: none}},
+		{"stays failed", taskstate.Running, taskstate.Failed, ended(3), false, false, step{status: is(taskstate.Failed), op: none}},
+		{"does not rise again", taskstate.Running, taskstate.Failed, runs(""), false, false, step{status: is(taskstate.Failed), op: stop}},
+		{"stays rejected", taskstate.Running, taskstate.Rejected, nil, false, false, step{status: is(taskstate.Rejected), op: none}},
+		{"stops", taskstate.Shutdown, taskstate.Running, runs(""), false, false, step{status: is(taskstate.Running), op: stop}},
+		{"is shut down", taskstate.Shutdown, taskstate.Running, ended(143), false, false, step{status: to(taskstate.Shutdown, "shutdown", "", ended(143)), op: none}},
+		{"is shut down before it starts", taskstate.Shutdown, taskstate.Ready, created, false, false, step{status: to(taskstate.Shutdown, "shutdown", "", created), op: none}},
+		{"is shut down before it exists", taskstate.Shutdown, taskstate.Assigned, nil, false, false, step{status: to(taskstate.Shutdown, "shutdown", "", nil), op: none}},
+		{"keeps how it ended", taskstate.Shutdown, taskstate.Failed, ended(3), false, false, step{status: is(taskstate.Failed), op: none}},
+		{"stops before removal", taskstate.Remove, taskstate.Running, runs(""), false, false, step{status: is(taskstate.Running), op: stop}},
+		{"is removed", taskstate.Remove, taskstate.Failed, ended(3), false, false, step{status: is(taskstate.Failed), op: remove}},
+		{"is shut down and removed", taskstate.Remove, taskstate.Running, ended(0), false, false, step{status: to(taskstate.Shutdown, "shutdown", "", ended(0)), op: remove}},
+		{"is forgotten", taskstate.Remove, taskstate.Shutdown, nil, false, false, step{status: is(taskstate.Shutdown), op: forget}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := next(known{
@@ -82,6 +82,41 @@ func TestNext(t *testing.T) {
 				t.Errorf("next (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestNextWaitsForTheWithdrawal(t *testing.T) {
+	now := time.Unix(1000, 0)
+	held := known{
+		task:      assignment.Task{Desired: taskstate.Shutdown, Networks: []assignment.TaskNetwork{{NetworkID: "n"}}},
+		status:    taskstate.Status{State: taskstate.Running},
+		container: &engine.Container{Summary: engine.Summary{ID: "c", State: engine.Running}},
+		stopBy:    now.Add(time.Second),
+	}
+	for name, c := range map[string]struct {
+		change func(*known)
+		op     op
+	}{
+		"waits":                       {func(*known) {}, none},
+		"waits before removal":        {func(k *known) { k.task.Desired = taskstate.Remove }, none},
+		"withdrawn":                   {func(k *known) { k.task.Withdrawn = true }, stop},
+		"too late":                    {func(k *known) { k.stopBy = now }, stop},
+		"not on a network":            {func(k *known) { k.task.Networks = nil }, stop},
+		"was never running":           {func(k *known) { k.status.State = taskstate.Starting }, stop},
+		"given up by the managers":    {func(k *known) { k.status.State = taskstate.Failed }, stop},
+		"sick":                        {func(k *known) { k.unhealthy = true }, stop},
+		"has ended by itself":         {func(k *known) { k.container = nil }, none},
+		"not asked to stop, but sick": {func(k *known) { k.task.Desired, k.container.Health = taskstate.Running, engine.Unhealthy }, stop},
+	} {
+		k := held
+		container := *held.container
+		k.container = &container
+		c.change(&k)
+		got := next(k, now)
+		waits := c.op == none && k.container != nil
+		if got.op != c.op || waits != got.again.Equal(k.stopBy) {
+			t.Errorf("%s: %+v, want %q", name, got, c.op)
+		}
 	}
 }
 

@@ -49,6 +49,9 @@ func (e *Executor) launch(ctx context.Context, t *task, what op) {
 	if what == stop && t.container.Health == engine.Unhealthy && t.task.Desired < taskstate.Shutdown {
 		t.unhealthy = true
 	}
+	if what == stop {
+		e.noteStop(t)
+	}
 	if what == look {
 		t.stale = false // whatever happens from here on makes it stale again
 	}
@@ -61,6 +64,19 @@ func (e *Executor) launch(ctx context.Context, t *task, what op) {
 		e.inbox.done(r)
 		return nil
 	})
+}
+
+// noteStop counts a task that is stopped although nodes may still send to it.
+func (e *Executor) noteStop(t *task) {
+	if t.alarm == nil {
+		return
+	}
+	t.alarm.Stop()
+	t.alarm = nil
+	if !t.task.Withdrawn {
+		e.metrics.withdrawTimeouts.Inc()
+		e.log.Warn("stopping a task that not all nodes have withdrawn", "task", t.task.ID, "after", withdrawTime)
+	}
 }
 
 // carefully takes a step that may panic: a task that nobody foresaw ends
@@ -137,6 +153,11 @@ func (e *Executor) prepare(ctx context.Context, o order) (*engine.Container, err
 	if err := e.puller.ensure(ctx, o.task.Spec.Task.ContainerSpec.Image, o.task.Spec.RegistryAuth); err != nil {
 		return nil, err
 	}
+	attachment, err := e.attach(ctx, o.task)
+	if err != nil {
+		return nil, err
+	}
+	spec = attached(spec, attachment)
 	return e.slotted(ctx, o, makeTime, func(ctx context.Context, o order) (*engine.Container, error) {
 		id, err := e.cfg.Engine.Create(ctx, spec)
 		if err == nil {
@@ -145,13 +166,25 @@ func (e *Executor) prepare(ctx context.Context, o order) (*engine.Container, err
 		if !errdefs.IsConflict(err) && !errdefs.IsAlreadyExists(err) {
 			return nil, err
 		}
-		return e.adopt(ctx, o, err)
+		return e.adopt(ctx, o, spec.Endpoints, err)
 	})
 }
 
+// attach makes the networks of a task ready for it.
+func (e *Executor) attach(ctx context.Context, t assignment.Task) (engine.Attachment, error) {
+	if len(t.Networks) == 0 {
+		return engine.Attachment{}, nil
+	}
+	if e.cfg.Network == nil {
+		return engine.Attachment{}, refused("network %s is not available on this node", t.Networks[0].NetworkID)
+	}
+	return e.cfg.Network.Attach(ctx, t)
+}
+
 // adopt takes the container that has the task's name already, if it is the
-// task's: an earlier try, or an earlier daemon, has made it.
-func (e *Executor) adopt(ctx context.Context, o order, conflict error) (*engine.Container, error) {
+// task's: an earlier try, or an earlier daemon, has made it. One that has never
+// started and was not connected to all its networks is connected now.
+func (e *Executor) adopt(ctx context.Context, o order, endpoints []engine.Endpoint, conflict error) (*engine.Container, error) {
 	c, err := e.cfg.Engine.Inspect(ctx, containerName(o.task, e.cfg.NodeID))
 	switch {
 	case errdefs.IsNotFound(err) || err == nil && c.State == engine.Removing:
@@ -160,8 +193,15 @@ func (e *Executor) adopt(ctx context.Context, o order, conflict error) (*engine.
 		return nil, err
 	case !e.owns(c, o.task.ID):
 		return nil, conflict
+	case c.State != engine.Created || !c.Partial:
+		return c, nil
 	}
-	return c, nil
+	for _, ep := range endpoints {
+		if err := e.cfg.Engine.Connect(ctx, c.ID, ep); err != nil {
+			return nil, fmt.Errorf("connecting container failed: %w", err)
+		}
+	}
+	return e.look(ctx, order{task: o.task, id: c.ID})
 }
 
 func (e *Executor) start(ctx context.Context, o order) (*engine.Container, error) {

@@ -16,7 +16,8 @@ type task struct {
 	assigned bool   // false: forget it when its container is gone
 	id       string // container id, once it is known
 	wait     backoff.Backoff
-	failed   bool // the last step failed: pause before the next one
+	failed   bool        // the last step failed: pause before the next one
+	alarm    *time.Timer // set while the task waits to be withdrawn
 
 	// While a step is being taken, by the only goroutine that a task has:
 	busy   op
@@ -70,7 +71,7 @@ func (e *Executor) takeTasks(ctx context.Context, n news, touched map[string]boo
 			e.tasks[a.ID] = t
 		}
 		behind := t.assigned && a.Status.State < t.status.State
-		if t.update(a) {
+		if t.update(a, time.Now()) {
 			touched[a.ID] = true
 		}
 		if behind { // what was reported has been lost on the way
@@ -84,7 +85,8 @@ func (e *Executor) takeTasks(ctx context.Context, n news, touched map[string]boo
 		if t.assigned && !listed[id] {
 			gone := t.task
 			gone.Desired = taskstate.Remove
-			t.update(gone)
+			gone.Withdrawn = true // no manager has anything more to say of it
+			t.update(gone, time.Now())
 			t.assigned = false
 			touched[id] = true
 		}
@@ -102,9 +104,12 @@ func newTask(a assignment.Task) *task {
 
 // update takes a newer assignment and reports whether it changes anything.
 // What is desired never goes back, whatever an outdated manager says.
-func (t *task) update(a assignment.Task) bool {
-	changed := !t.assigned || a.Desired > t.task.Desired
-	a.Desired = max(a.Desired, t.task.Desired)
+func (t *task) update(a assignment.Task, now time.Time) bool {
+	changed := !t.assigned || a.Desired > t.task.Desired || a.Withdrawn && !t.task.Withdrawn
+	a.Desired, a.Withdrawn = max(a.Desired, t.task.Desired), a.Withdrawn || t.task.Withdrawn
+	if a.Desired >= taskstate.Shutdown && t.stopBy.IsZero() {
+		t.stopBy = now.Add(withdrawTime)
+	}
 	if a.Spec == nil {
 		a.Spec = t.task.Spec
 	}
@@ -190,6 +195,7 @@ func (e *Executor) advance(ctx context.Context, t *task) {
 		switch s.op {
 		case none:
 			if !changed {
+				e.wakeAt(t, s.again)
 				return
 			}
 		case forget:
@@ -201,6 +207,15 @@ func (e *Executor) advance(ctx context.Context, t *task) {
 			e.launch(ctx, t, s.op)
 		}
 	}
+}
+
+// wakeAt has a task looked at again by then, whatever happens before.
+func (e *Executor) wakeAt(t *task, then time.Time) {
+	if then.IsZero() || t.alarm != nil {
+		return
+	}
+	id := t.task.ID
+	t.alarm = time.AfterFunc(time.Until(then), func() { e.inbox.touch(id) })
 }
 
 // report tells of a status, if it says anything new.

@@ -95,7 +95,7 @@ func (c *connection) hello(ctx context.Context) assignment.Hello {
 	cfg := c.s.cfg
 	h := assignment.Hello{
 		Version: assignment.Version, Boot: cfg.Boot, Addr: cfg.Addr,
-		Description: c.s.currentDescription(ctx), Index: c.s.index,
+		Description: c.s.currentDescription(ctx), Index: c.s.index, TunnelKey: cfg.TunnelKey,
 	}
 	_, h.Managed = cfg.Held()
 	return h
@@ -211,7 +211,7 @@ func (c *connection) apply(down assignment.Down) error {
 		task := &down.Tasks[i]
 		task.Spec = c.specs[specKey{task.ServiceID, task.Revision}]
 	}
-	if down.Full || len(down.Tasks)+len(down.Remove)+len(down.Specs) > 0 {
+	if down.Full || down.Fabric != nil || len(down.Tasks)+len(down.Remove)+len(down.Specs) > 0 || down.Index > c.s.index {
 		if err := c.s.cfg.Apply(down); err != nil {
 			c.s.index = 0 // what the worker has now is not known: ask for everything
 			return fmt.Errorf("apply assignments: %w", err)
@@ -260,6 +260,7 @@ func (c *connection) write(ctx context.Context, w io.Writer, hello assignment.He
 			select {
 			case <-c.s.queue.wake:
 				continue
+			case <-c.s.applied:
 			case <-c.s.describe:
 				d := c.s.currentDescription(ctx)
 				up.Description = &d
@@ -268,6 +269,7 @@ func (c *connection) write(ctx context.Context, w io.Writer, hello assignment.He
 				return context.Cause(ctx)
 			}
 		}
+		up.Applied = c.s.appliedIndex()
 		if err := enc.Encode(up); err != nil {
 			return err
 		}

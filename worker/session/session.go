@@ -71,8 +71,10 @@ type Config struct {
 	// Held returns the index up to which the worker has its assignments, 0 for
 	// unknown, and the ids of the tasks that it holds.
 	Held func() (index uint64, taskIDs []string)
-	// Apply takes in assignments. It sees lines with Full, Tasks, Remove or Specs
-	// set, in order, one at a time. Spec of each task is filled in, if a manager
+	// TunnelKey is the public key of this node's end of encrypted tunnels.
+	TunnelKey []byte
+	// Apply takes in assignments. It sees lines with Full, Tasks, Remove, Specs or
+	// Fabric set, or a higher Index, in order, one at a time. Spec of each task is filled in, if a manager
 	// has sent it in this session. After an error the session starts over.
 	Apply func(assignment.Down) error
 
@@ -100,8 +102,10 @@ type Session struct {
 	queue   *queue
 
 	describe chan struct{} // 1: the description has changed
+	applied  chan struct{} // 1: so has the index that is in effect
 
 	mu          sync.Mutex
+	inEffect    uint64                 // what Applied was last told
 	description *swarm.NodeDescription // nil: not known yet
 	named       []assignment.Manager   // by a manager
 
@@ -125,7 +129,7 @@ func New(cfg Config) (*Session, error) {
 		cfg.Log = slog.Default()
 	}
 	fillCallbacks(&cfg)
-	s := &Session{cfg: cfg, queue: newQueue(), describe: make(chan struct{}, 1), faults: map[string]bool{}}
+	s := &Session{cfg: cfg, queue: newQueue(), describe: make(chan struct{}, 1), applied: make(chan struct{}, 1), faults: map[string]bool{}}
 	var err error
 	s.metrics, err = newMetrics(cfg.Registerer, s.queue.len)
 	return s, err
@@ -152,6 +156,21 @@ func fillCallbacks(cfg *Config) {
 // Report queues a task's newest status. It never blocks, and replaces what was
 // queued of the task before.
 func (s *Session) Report(taskID string, status taskstate.Status) { s.queue.put(taskID, status) }
+
+// Applied tells the managers that the line with this index is in effect. It
+// never blocks; only the newest one counts.
+func (s *Session) Applied(index uint64) {
+	s.mu.Lock()
+	s.inEffect = index
+	s.mu.Unlock()
+	wake(s.applied)
+}
+
+func (s *Session) appliedIndex() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inEffect
+}
 
 // Unsent is how many statuses no manager has committed yet.
 func (s *Session) Unsent() int { return s.queue.len() }

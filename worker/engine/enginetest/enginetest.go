@@ -31,6 +31,13 @@ type Engine interface {
 	Inspect(ctx context.Context, id string) (*engine.Container, error)
 	List(ctx context.Context, label, value string) ([]engine.Summary, error)
 	Watch(ctx context.Context, label, value string, notify func(engine.Event)) error
+
+	Connect(ctx context.Context, containerID string, ep engine.Endpoint) error
+	Disconnect(ctx context.Context, containerID, networkID string) error
+	CreateNetwork(ctx context.Context, s engine.NetworkSpec) (string, error)
+	Networks(ctx context.Context, label, value string) ([]engine.Network, error)
+	InspectNetwork(ctx context.Context, id string) (*engine.Network, error)
+	RemoveNetwork(ctx context.Context, id string) error
 }
 
 const label = "shoal.enginetest"
@@ -52,6 +59,11 @@ func Suite(t *testing.T, e Engine, image string) {
 	t.Run("removal of what runs", s.removeRunning)
 	t.Run("list", s.list)
 	t.Run("watch", s.watch)
+	t.Run("life of a network", s.networkLife)
+	t.Run("what a network refuses", s.networkRefusals)
+	t.Run("container on two networks", s.twoNetworks)
+	t.Run("creation that breaks off", s.brokenCreation)
+	t.Run("network that is not there", s.lostNetwork)
 }
 
 type suite struct {

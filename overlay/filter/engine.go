@@ -1,0 +1,117 @@
+package filter
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// engineChain is where the engine lets others decide before its own rules, of
+// which the last one drops what it does not know.
+const engineChain = "DOCKER-USER"
+
+// engineRules let through what our own chains have let in: what comes from or
+// goes to other nodes' containers, and what was sent to one of this node. They
+// are written as iptables itself writes them, so that it can still list them.
+func engineRules(w Want) [][]expr.Any {
+	pass := func(match []expr.Any) []expr.Any {
+		return rule(match, []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}})
+	}
+	var rules [][]expr.Any
+	if w.MeshLink != "" {
+		rules = append(rules, pass(iif(w.MeshLink)), pass(oif(w.MeshLink)))
+	}
+	if w.MeshBridge != "" {
+		rules = append(rules, pass(oif(w.MeshBridge)))
+	}
+	return rules
+}
+
+// oursOf finds our rules in an engine's chain: those that match a link of ours
+// by name and accept.
+func oursOf(rules []*nftables.Rule) (ours []*nftables.Rule) {
+	for _, r := range rules {
+		if len(r.Exprs) < 2 {
+			continue
+		}
+		_, isMeta := r.Exprs[0].(*expr.Meta)
+		c, isCmp := r.Exprs[1].(*expr.Cmp)
+		if isMeta && isCmp && bytes.HasPrefix(c.Data, []byte(owned)) {
+			ours = append(ours, r)
+		}
+	}
+	return ours
+}
+
+// engineChains are the chains for users that there are, with our rules in them.
+func engineChains(conn *nftables.Conn, each func(*nftables.Chain, []*nftables.Rule)) error {
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
+		chains, err := conn.ListChainsOfTableFamily(family)
+		if err != nil {
+			return fmt.Errorf("nftables: list chains: %w", err)
+		}
+		for _, c := range chains {
+			if c.Name != engineChain || c.Table.Name != "filter" {
+				continue
+			}
+			c.Table.Family = family
+			rules, err := conn.GetRules(c.Table, c)
+			if err != nil {
+				return fmt.Errorf("nftables: list %s: %w", engineChain, err)
+			}
+			each(c, oursOf(rules))
+		}
+	}
+	return nil
+}
+
+// engineDiffers reports whether a chain of the engine lacks a rule of ours.
+func (f *Filter) engineDiffers() (differs bool, err error) {
+	conn, err := dial()
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	want := len(engineRules(f.want))
+	err = engineChains(conn, func(_ *nftables.Chain, ours []*nftables.Rule) { differs = differs || len(ours) != want })
+	return differs, err
+}
+
+// passEngine puts our rules at the head of the engine's chains.
+func (f *Filter) passEngine() error { return setEngineRules(engineRules(f.want)) }
+
+func removeEngineRules() error { return setEngineRules(nil) }
+
+func setEngineRules(rules [][]expr.Any) error {
+	conn, err := dial()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	changes := false
+	var failed error
+	err = engineChains(conn, func(chain *nftables.Chain, ours []*nftables.Rule) {
+		if len(ours) == len(rules) {
+			return
+		}
+		for _, r := range ours {
+			if err := conn.DelRule(r); err != nil {
+				failed = err
+			}
+		}
+		for _, exprs := range rules {
+			conn.InsertRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: exprs})
+		}
+		changes = true
+	})
+	if err != nil || failed != nil || !changes {
+		if err == nil {
+			err = failed
+		}
+		return err
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: change %s: %w", engineChain, err)
+	}
+	return nil
+}
