@@ -8,20 +8,22 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/network"
+
+	"shoal/overlay"
+	workernet "shoal/worker/network"
 )
 
 // A half is what one engine has of a cluster network: a bridge, to which the
 // data plane adds the way to the other nodes. The worker makes it.
 const (
 	// labelNetwork holds the id of the cluster network on its half.
-	labelNetwork = "shoal.network.id"
-	// What the cluster says of the network and the bridge cannot, "true" if so.
-	labelAttachable = "shoal.network.attachable"
-	labelInternal   = "shoal.network.internal"
+	labelNetwork    = workernet.NetworkLabel
+	labelAttachable = workernet.AttachableLabel
+	labelInternal   = workernet.InternalLabel
 
 	// gatewayNetwork is this node's own network, of all containers that may
 	// speak with the outside.
-	gatewayNetwork = "shoal_gw"
+	gatewayNetwork = overlay.MeshBridge
 )
 
 // halfOf is the id of the cluster network that n is a half of, empty for none.

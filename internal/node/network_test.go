@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/google/go-cmp/cmp"
@@ -75,6 +76,7 @@ func newHost(t *testing.T, manager bool, objs ...state.Object) *host {
 	m.networkReady = func(_ context.Context, networkID string) (string, error) {
 		return h.engine.add(networkID, h.store.View().Network(networkID).Spec.Name), nil
 	}
+	m.gatewayReady = func(context.Context) (string, error) { return "abe", nil }
 	h.node.member = m
 	h.view = networkView{engine: h.node.engine}
 	if manager {
@@ -342,7 +344,7 @@ func TestContainersGetAPlace(t *testing.T) {
 	if fmt.Sprintf("%v %v %v", networking["IPAMConfig"], networking["Aliases"], networking["MacAddress"]) != "map[IPv4Address:10.0.1.9] [db] 02:42:0a:00:01:09" {
 		t.Errorf("endpoint: %v", networking)
 	}
-	if !slices.Contains(h.engine.requests, "POST /networks/"+gatewayNetwork+"/connect") {
+	if !slices.Contains(h.engine.requests, "POST /networks/abe/connect") {
 		t.Errorf("not connected to %s: %v", gatewayNetwork, h.engine.requests)
 	}
 	for name, c := range map[string]struct {
@@ -392,7 +394,10 @@ func TestAContainerThatCannotBeMadeLeavesNoPlace(t *testing.T) {
 		status int
 		want   string
 	}{
-		"not ready": {func(h *host) { h.node.member.networkReady = nil }, 503, "network back is not ready on this node"},
+		"no worker": {func(h *host) { h.node.member.networkReady = nil }, 503, "network back is not ready on this node: its worker is not there yet"},
+		"not ready": {func(h *host) {
+			h.node.member.gatewayReady = func(context.Context) (string, error) { return "", errdefs.ErrNotFound }
+		}, 503, "network back is not ready on this node"},
 		"refused by the engine": {func(h *host) {
 			h.engine.refuse["POST /containers/create"] = "No such image: web:1"
 		}, 404, "No such image: web:1"},
@@ -410,7 +415,7 @@ func TestAContainerThatCannotBeMadeLeavesNoPlace(t *testing.T) {
 	// Without the gateway network it would be half a container.
 	h := newHost(t, false, theCluster(), statetest.Node("n1"), sharedNetwork("backid", "back"))
 	status, text := h.do("POST", "/containers/create", body)
-	if status != 503 || !strings.Contains(text, "network shoal_gw not found") || len(h.engine.containers) != 0 {
+	if status != 503 || !strings.Contains(text, "network abe not found") || len(h.engine.containers) != 0 {
 		t.Errorf("no gateway network: %d %s, containers %v", status, text, h.engine.containers)
 	}
 }
