@@ -55,8 +55,10 @@ func (v networkView) half(ctx context.Context, networkID string) (string, error)
 
 // presentHalf shows a half as the network that it is a part of.
 func presentHalf(h network.Summary) network.Inspect {
+	id := halfOf(h)
 	out := network.Inspect{
-		Name: h.Name, ID: halfOf(h), Created: h.Created, Scope: "swarm", Driver: "overlay", EnableIPv4: true, EnableIPv6: h.EnableIPv6,
+		// Where the engine had a network of that name, the half has another.
+		Name: strings.TrimSuffix(h.Name, "."+id[:min(12, len(id))]), ID: id, Created: h.Created, Scope: "swarm", Driver: "overlay", EnableIPv4: true, EnableIPv6: h.EnableIPv6,
 		IPAM:     network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
 		Internal: h.Labels[labelInternal] == "true", Attachable: h.Labels[labelAttachable] == "true",
 		Containers: map[string]network.EndpointResource{}, Options: map[string]string{}, Labels: map[string]string{},

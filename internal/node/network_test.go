@@ -241,8 +241,8 @@ func TestInspectFindsTheNetworkThatIsMeant(t *testing.T) {
 
 func TestAHalfIsShownAsItsNetwork(t *testing.T) {
 	h := newHost(t, false, theCluster())
-	h.engine.add("backid", "back")
-	_, text := h.do("GET", "/networks/back", nil)
+	h.engine.add("backid", "back.backid")
+	_, text := h.do("GET", "/networks/backid", nil)
 	var n network.Inspect
 	if err := json.Unmarshal([]byte(text), &n); err != nil {
 		t.Fatal(err)
