@@ -89,8 +89,11 @@ func TestNewNetworkTakesTheLowestThatIsFree(t *testing.T) {
 		{"from the second pool", small, []*network.CreateRequest{request("a")}, request("x"), "4098 10.8.0.0/28 via 10.8.0.1"},
 		{"not from the mesh", meshed, nil, request("x"), "4097 10.2.0.0/24 via 10.2.0.1"},
 		{"both families", cluster(), nil, with(func(r *network.CreateRequest) { r.EnableIPv6 = new(true) }), "4097 10.0.1.0/24 via 10.0.1.1 fdd0:f631:ca1d:8000::/64 via fdd0:f631:ca1d:8000::1"},
-		{"the second of both families", cluster(), []*network.CreateRequest{with(func(r *network.CreateRequest) { r.EnableIPv6 = new(true) })},
-			with(func(r *network.CreateRequest) { r.EnableIPv6 = new(true) }), "4098 10.0.2.0/24 via 10.0.2.1 fdd0:f631:ca1d:8001::/64 via fdd0:f631:ca1d:8001::1"},
+		{
+			"the second of both families", cluster(),
+			[]*network.CreateRequest{with(func(r *network.CreateRequest) { r.EnableIPv6 = new(true) })},
+			with(func(r *network.CreateRequest) { r.EnableIPv6 = new(true) }), "4098 10.0.2.0/24 via 10.0.2.1 fdd0:f631:ca1d:8001::/64 via fdd0:f631:ca1d:8001::1",
+		},
 		{"IPv6 given", cluster(), nil, request("x", "2001:db8::/64"), "4097 10.0.1.0/24 via 10.0.1.1 2001:db8::/64 via 2001:db8::1"},
 		{"IPv6 given first", cluster(), nil, request("x", "2001:db8::/64", "172.20.0.0/16"), "4097 172.20.0.0/16 via 172.20.0.1 2001:db8::/64 via 2001:db8::1"},
 		{"all given", cluster(), nil, with(func(r *network.CreateRequest) {
@@ -156,8 +159,10 @@ func TestNewNetworkRefuses(t *testing.T) {
 		"auxiliary outside":       {ipam(network.IPAMConfig{Subnet: "10.4.0.0/24", AuxAddress: map[string]string{"r": "10.5.0.1"}}), "invalid auxiliary address r"},
 		"auxiliary is gateway":    {ipam(network.IPAMConfig{Subnet: "10.4.0.0/24", Gateway: "10.4.0.9", AuxAddress: map[string]string{"r": "10.4.0.9"}}), "it is the gateway of subnet"},
 		"two of a family":         {subnets("10.4.0.0/24", "10.5.0.0/24"), "a second subnet of one family, 10.5.0.0/24"},
-		"IPv6 not enabled": {ipam(network.IPAMConfig{Subnet: "fd00::/64"}),
-			"subnet fd00::/64: the network has no IPv6, set EnableIPv6 (--ipv6)"},
+		"IPv6 not enabled": {
+			ipam(network.IPAMConfig{Subnet: "fd00::/64"}),
+			"subnet fd00::/64: the network has no IPv6, set EnableIPv6 (--ipv6)",
+		},
 		"no IPv4":             {func(r *network.CreateRequest) { r.EnableIPv4 = new(false) }, "IPv4 cannot be disabled in a Swarm scoped network"},
 		"unknown option":      {option("parent", "eth0"), "Options parent: not supported"},
 		"encrypted how":       {option("encrypted", "perhaps"), `invalid option encrypted: "perhaps"`},
