@@ -94,6 +94,10 @@ func (f *Filter) replace() (changed int, err error) {
 	if err := f.commit(b); err != nil {
 		return 0, err
 	}
+	if err := addZones(f.want); err != nil {
+		f.clean = false
+		return 0, err
+	}
 	return len(f.targets), f.passEngine()
 }
 
