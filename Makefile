@@ -58,7 +58,7 @@ integration: ## run whole clusters in one process
 	$(TEST) -timeout 10m $(ARGS) ./integration
 
 docker: setup build ## run the tests that need a real engine, and those on the lab
-	SHOAL_BIN=$(CURDIR)/bin/shoal $(TEST) -tags $(GOTAGS),docker -p 1 -timeout 15m -run $(or $(RUN),.) $(ARGS) ./integration/... $$(grep -rl --include='*_docker_test.go' '^//go:build docker' . | xargs -r -n1 dirname | sort -u | grep -v '^./integration')
+	SHOAL_BIN=$(CURDIR)/bin/shoal $(TEST) -tags $(GOTAGS),docker -p 1 -timeout 40m -run $(or $(RUN),.) $(ARGS) ./integration/... $$(grep -rl --include='*_docker_test.go' '^//go:build docker' . | xargs -r -n1 dirname | sort -u | grep -v '^./integration')
 
 bench: build ## run the benchmarks, each beside its baseline
 	$(TEST) -run '^$$' -bench . -benchmem -timeout 30m $(ARGS) $(UNIT)

@@ -211,7 +211,7 @@ func (f *fakeServer) serveNetworks(w http.ResponseWriter, r *http.Request, path 
 		write(w, []network.Summary{
 			{Name: "web10", ID: "network2xxxxxxxxxxxxxxxxx", Driver: "overlay", Scope: "swarm", EnableIPv4: true, Labels: map[string]string{"b": "2", "a": "1"}},
 			{Name: "web2", ID: "network1xxxxxxxxxxxxxxxxx", Driver: "overlay", Scope: "swarm", EnableIPv4: true, EnableIPv6: true, Internal: true},
-			{Name: "bridge", ID: "0123456789abcdef0123456789abcdef", Driver: "bridge", Scope: "local", EnableIPv4: true},
+			{Name: "lan", ID: "0123456789abcdef0123456789abcdef", Driver: "bridge", Scope: "local", EnableIPv4: true},
 		})
 	case path == "/networks/create":
 		w.WriteHeader(http.StatusCreated)

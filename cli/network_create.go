@@ -158,7 +158,7 @@ type prefixes []netip.Prefix
 
 // Set implements value.
 func (p *prefixes) Set(s string) error {
-	for _, text := range strings.Split(s, ",") {
+	for text := range strings.SplitSeq(s, ",") {
 		subnet, err := netip.ParsePrefix(text)
 		if err != nil {
 			return errors.New(`must be a CIDR such as "10.10.0.0/24"`)
@@ -184,7 +184,7 @@ type addrs []netip.Addr
 
 // Set implements value.
 func (a *addrs) Set(s string) error {
-	for _, text := range strings.Split(s, ",") {
+	for text := range strings.SplitSeq(s, ",") {
 		addr, err := netip.ParseAddr(text)
 		if err != nil || addr.Zone() != "" {
 			return errors.New("must be an IP address")

@@ -10,9 +10,9 @@ import (
 
 func TestNetworkCommands(t *testing.T) {
 	for _, c := range []struct{ line, stdout, sent string }{
-		{"network ls", "NETWORK ID     NAME      DRIVER    SCOPE\n0123456789ab   bridge    bridge    local\nnetwork1xxxx   web2      overlay   swarm\nnetwork2xxxx   web10     overlay   swarm\n", ""},
+		{"network ls", "NETWORK ID     NAME      DRIVER    SCOPE\n0123456789ab   lan       bridge    local\nnetwork1xxxx   web2      overlay   swarm\nnetwork2xxxx   web10     overlay   swarm\n", ""},
 		{"network ls -q --no-trunc", "0123456789abcdef0123456789abcdef\nnetwork1xxxxxxxxxxxxxxxxx\nnetwork2xxxxxxxxxxxxxxxxx\n", ""},
-		{"network ls --format '{{.Name}} {{.Labels}} {{.Label \"a\"}} {{.IPv6}} {{.Internal}}'", "bridge   false false\nweb2   true true\nweb10 a=1,b=2 1 false false\n", ""},
+		{"network ls --format '{{.Name}} {{.Labels}} {{.Label \"a\"}} {{.IPv6}}{{.Internal}}'", "lan   falsefalse\nweb2   truetrue\nweb10 a=1,b=2 1 falsefalse\n", ""},
 		{"network rm a b", "a\nb\n", "DELETE /networks/a DELETE /networks/b"},
 		{"network rm -f nosuch a", "a\n", "DELETE /networks/nosuch DELETE /networks/a"},
 		{"network prune -f", "Deleted Networks:\nidle\nold\n\n", "POST /networks/prune"},

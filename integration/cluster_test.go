@@ -127,6 +127,9 @@ func serveEngine(t testing.TB, socket string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"ApiVersion":"1.41"}`) })
 	mux.HandleFunc("/info", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"Name":"fake"}`) })
+	for _, list := range []string{"/networks", "/v1.41/networks", "/containers/json"} {
+		mux.HandleFunc(list, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[]`) })
+	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: patience}
 	served := make(chan struct{})
 	go func() {

@@ -65,7 +65,7 @@ func webSpec(t testing.TB, s *site, name string, replicas uint64, network string
 	web.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{{Protocol: "tcp", TargetPort: 8080, PublishedPort: 8080}}}
 	web.TaskTemplate.ContainerSpec.Env = []string{"UDP_ADDR=:9000", "ECHO_ADDR=:7000"}
 	web.TaskTemplate.ContainerSpec.Healthcheck = &container.HealthConfig{
-		Test: []string{"CMD", "/bin/web", "check", "http://127.0.0.1:8080/healthz"}, Interval: 200 * time.Millisecond, Timeout: 2 * time.Second,
+		Test: []string{"CMD", "/bin/web", "check", "http://127.0.0.1:8080/healthz"}, Interval: 200 * time.Millisecond, Timeout: 5 * time.Second, Retries: 20,
 	}
 	return web
 }
@@ -200,7 +200,7 @@ func publishedPorts(t *testing.T, s *site) {
 				return fmt.Sprint(seen, err), len(seen) >= 5
 			})
 		}
-		for _, url := range []string{"http://127.0.0.1:8080/", "http://[::1]:8080/", "http://" + h.Addr + ":8080/"} {
+		for _, url := range []string{"http://127.0.0.1:8080/", "http://" + h.Addr + ":8080/", "http://[" + h.Addr6 + "]:8080/"} {
 			for range 8 {
 				if out, err := h.Run(t.Context(), program(t, "WEB_BIN", "shoal/examples/web"), "get", url); err != nil {
 					t.Errorf("%s asks %s: %v %s", h.Name, url, err, out)

@@ -19,7 +19,7 @@ import (
 
 // Detach is what a node says to give a place on a network back.
 type Detach struct {
-	ID string
+	ID string `json:"ID"`
 }
 
 // attach gives a container of the calling node a place on a network.

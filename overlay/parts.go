@@ -121,7 +121,7 @@ func guarding(before, after filter.Want) filter.Want {
 	w.MeshBridge, w.MeshLink, w.TunnelLink = after.MeshBridge, after.MeshLink, after.TunnelLink
 	w.Port, w.SealedPort, w.Peers = after.Port, after.SealedPort, after.Peers
 	w.VNIs = bothOf(before.VNIs, after.VNIs)
-	w.MeshPools = after.MeshPools
+	w.MeshPools, w.Homes = after.MeshPools, after.Homes
 	return w
 }
 
@@ -162,6 +162,9 @@ func (p *parts) audit() (f finding, err error) {
 	repaired, tunnelErr := p.tunnel.Audit()
 	f.repaired = append(f.repaired, repaired...)
 	links, linkErr := p.links.Audit()
+	if p.waiting {
+		links.Repaired = nil // the bridge that they waited for has come: nothing was broken
+	}
 	f.compared += links.Compared
 	f.repaired, f.waiting = append(f.repaired, links.Repaired...), append(f.waiting, links.Waiting...)
 	p.waiting = len(links.Waiting) > 0

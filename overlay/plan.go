@@ -170,6 +170,9 @@ func (p *planner) meshPeer(peer assignment.Peer) {
 		if !p.usable(subnet.Addr()) {
 			continue
 		}
+		if peer.Addr.Is4() == subnet.Addr().Is4() {
+			p.w.filter.Homes = append(p.w.filter.Homes, filter.Home{Addr: peer.Addr, Mesh: subnet})
+		}
 		_, _, there := MeshAddrs(subnet)
 		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if subnet.Addr().Is6() {

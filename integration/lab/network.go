@@ -185,7 +185,7 @@ func (l *Lab) applyCuts(ctx context.Context) error {
 func (l *Lab) addr(host int) string { return fmt.Sprintf("10.213.%d.%d", l.num, host) }
 
 // addr6 is in a subnet of the unique local range that nothing else here uses.
-func (l *Lab) addr6(host int) string { return fmt.Sprintf("fd5a:b213:%x::%x", l.num, host) }
+func (l *Lab) addr6(host int) string { return fmt.Sprintf("fd5a:b213:%x::%x", l.num+1, host) }
 
 func linkName(num int) string { return fmt.Sprintf("slab%d", num) }
 

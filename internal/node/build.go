@@ -59,7 +59,7 @@ func (m *member) build(listener net.Listener) error {
 	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.gossip, m.networkReady = g, m.worker.NetworkReady
+	m.gossip, m.networkReady, m.gatewayReady = g, m.worker.NetworkReady, m.worker.GatewayReady
 	return err
 }
 

@@ -70,7 +70,9 @@ func (b boarding) containerName(r *http.Request, ref string) (string, error) {
 	if status != http.StatusOK {
 		return "", refusal(status, body)
 	}
-	var c struct{ Name string }
+	var c struct {
+		Name string `json:"Name"`
+	}
 	if err := json.Unmarshal(body, &c); err != nil {
 		return "", err
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/pkg/namesgenerator"
 
 	"shoal/manager/api"
 	"shoal/raftstore/state"
@@ -30,8 +29,9 @@ const (
 // place is a place on a cluster network and what the engine calls its half.
 type place struct {
 	api.Attachment
-	engineID string
-	done     func()
+	engineID  string
+	gatewayID string // of this node's own network; empty: the network is internal
+	done      func()
 }
 
 // endpoint is how the engine is to connect a container to it. The hardware
@@ -61,10 +61,11 @@ func hardwareAddr(a netip.Addr) string {
 type boarding struct {
 	networkView
 	attachments *attachments
-	// ready makes this node's half of a network complete and returns the
-	// engine's id of it; nil: this node cannot.
-	ready  func(ctx context.Context, networkID string) (engineNetworkID string, err error)
-	nodeID string
+	// ready makes this node's half of a network complete, gateway this node's
+	// own network, and both return the engine's id of it; nil: this node cannot.
+	ready   func(ctx context.Context, networkID string) (engineNetworkID string, err error)
+	gateway func(ctx context.Context) (engineNetworkID string, err error)
+	nodeID  string
 }
 
 func (n *Node) boarding(v networkView) boarding {
@@ -74,7 +75,7 @@ func (n *Node) boarding(v networkView) boarding {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return boarding{networkView: v, attachments: m.attachments, ready: m.networkReady, nodeID: m.record.Load().NodeID}
+	return boarding{networkView: v, attachments: m.attachments, ready: m.networkReady, gateway: m.gatewayReady, nodeID: m.record.Load().NodeID}
 }
 
 // clusterNetwork is what to ask the managers for when a container names a
@@ -118,17 +119,36 @@ func (b boarding) board(r *http.Request, ref, name string, given *network.Endpoi
 		return nil, err
 	}
 	p := &place{Attachment: at, done: done}
-	if b.ready == nil {
-		err = errors.New("its worker cannot take part in cluster networks")
-	} else {
-		p.engineID, err = b.ready(r.Context(), at.NetworkID)
-	}
-	if err != nil {
+	if err := b.prepare(r, p); err != nil {
 		b.leave(r.Context(), p)
 		// Not as of the cause's kind: the docker CLI takes 404 for a missing image.
 		return nil, unavailable("network %s is not ready on this node: %v", at.Network, err)
 	}
 	return p, nil
+}
+
+// prepare makes ready what a container with this place is connected to: where it
+// leads outside, also this node's own network.
+func (b boarding) prepare(r *http.Request, p *place) (err error) {
+	if b.ready == nil || b.gateway == nil {
+		return errors.New("its worker is not there yet")
+	}
+	if p.engineID, err = b.ready(r.Context(), p.NetworkID); err != nil {
+		return err
+	}
+	if len(p.Addrs) > 1 { // a host without IPv6 has half of the half
+		half, err := b.local(r, p.engineID)
+		if err != nil {
+			return err
+		}
+		if half != nil && !half.EnableIPv6 {
+			p.Addrs = p.Addrs[:1]
+		}
+	}
+	if !p.Internal {
+		p.gatewayID, err = b.gateway(r.Context())
+	}
+	return err
 }
 
 // readWish reads which address a container wants.
@@ -178,7 +198,7 @@ func (n *Node) createContainer(v networkView, w http.ResponseWriter, r *http.Req
 	query := r.URL.Query()
 	name := strings.TrimPrefix(query.Get("name"), "/")
 	if name == "" { // the engine would choose it too late
-		name = namesgenerator.GetRandomName(1)
+		name = api.RandomName()
 	}
 	places, err := b.boardAll(r, spec, name)
 	if err != nil {
@@ -236,10 +256,13 @@ func (b boarding) boardAll(r *http.Request, spec *containerSpec, name string) (p
 // else.
 func (b boarding) create(r *http.Request, query url.Values, body []byte, places []*place) (status int, answer []byte, err error) {
 	status, answer, err = b.engine.call(r.Context(), http.MethodPost, enginePath(r, "/containers/create")+"?"+query.Encode(), body)
-	if err != nil || status != http.StatusCreated || !outward(places) {
+	gateway := outward(places)
+	if err != nil || status != http.StatusCreated || gateway == "" {
 		return status, answer, err
 	}
-	var created struct{ ID string }
+	var created struct {
+		ID string `json:"Id"`
+	}
 	if err := json.Unmarshal(answer, &created); err != nil {
 		return status, answer, err
 	}
@@ -247,7 +270,7 @@ func (b boarding) create(r *http.Request, query url.Values, body []byte, places 
 	if err != nil {
 		return status, answer, err
 	}
-	code, text, err := b.engine.call(r.Context(), http.MethodPost, enginePath(r, "/networks/"+gatewayNetwork+"/connect"), connect)
+	code, text, err := b.engine.call(r.Context(), http.MethodPost, enginePath(r, "/networks/"+gateway+"/connect"), connect)
 	if err == nil && code != http.StatusOK {
 		err = refusal(code, text)
 	}
@@ -262,13 +285,14 @@ func (b boarding) create(r *http.Request, query url.Values, body []byte, places 
 	return 0, nil, fmt.Errorf("connect the container to this node's network %s: %w", gatewayNetwork, err)
 }
 
-func outward(places []*place) bool {
+// outward is the network by which a container reaches what is outside.
+func outward(places []*place) string {
 	for _, p := range places {
-		if !p.Internal {
-			return true
+		if p.gatewayID != "" {
+			return p.gatewayID
 		}
 	}
-	return false
+	return ""
 }
 
 func writeRaw(w http.ResponseWriter, status int, body []byte) {

@@ -50,11 +50,6 @@ func (m *member) mayExamine(r *http.Request) (status int, err error) {
 	return http.StatusForbidden, err
 }
 
-// auditor is a worker whose data plane can be compared with what it should be.
-type auditor interface {
-	AuditNetworks(ctx context.Context) (compared int, differences []string, err error)
-}
-
 // local is what the checks need of this node. vxlan is the port that the
 // cluster uses.
 func (m *member) local(vxlan int) check.Local {
@@ -71,8 +66,8 @@ func (m *member) local(vxlan int) check.Local {
 			Advertise: advertise.Addr(), Ports: check.Ports(listen, m.cfg.GossipPort, vxlan, overlay.TunnelPort), Engine: engineVersion{m.node.engine},
 		},
 	}
-	if a, ok := any(m.worker).(auditor); ok {
-		l.Audit = a.AuditNetworks
+	if m.worker != nil { // else it is not there yet
+		l.Audit = m.worker.AuditNetworks
 	}
 	return l
 }

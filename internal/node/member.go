@@ -41,9 +41,11 @@ type member struct {
 	key      []byte
 	metrics  prometheus.Gatherers
 	// attachments are of one run; networkReady makes the engine's half of a
-	// cluster network, nil where the worker cannot.
+	// cluster network and gatewayReady this node's own network, nil before the
+	// worker is there.
 	attachments  *attachments
 	networkReady func(ctx context.Context, networkID string) (engineNetworkID string, err error)
+	gatewayReady func(ctx context.Context) (engineNetworkID string, err error)
 
 	// Of one run.
 	doors   *doors

@@ -8,20 +8,22 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/network"
+
+	"shoal/overlay"
+	workernet "shoal/worker/network"
 )
 
 // A half is what one engine has of a cluster network: a bridge, to which the
 // data plane adds the way to the other nodes. The worker makes it.
 const (
 	// labelNetwork holds the id of the cluster network on its half.
-	labelNetwork = "shoal.network.id"
-	// What the cluster says of the network and the bridge cannot, "true" if so.
-	labelAttachable = "shoal.network.attachable"
-	labelInternal   = "shoal.network.internal"
+	labelNetwork    = workernet.NetworkLabel
+	labelAttachable = workernet.AttachableLabel
+	labelInternal   = workernet.InternalLabel
 
 	// gatewayNetwork is this node's own network, of all containers that may
 	// speak with the outside.
-	gatewayNetwork = "shoal_gw"
+	gatewayNetwork = overlay.MeshBridge
 )
 
 // halfOf is the id of the cluster network that n is a half of, empty for none.
@@ -53,8 +55,10 @@ func (v networkView) half(ctx context.Context, networkID string) (string, error)
 
 // presentHalf shows a half as the network that it is a part of.
 func presentHalf(h network.Summary) network.Inspect {
+	id := halfOf(h)
 	out := network.Inspect{
-		Name: h.Name, ID: halfOf(h), Created: h.Created, Scope: "swarm", Driver: "overlay", EnableIPv4: true, EnableIPv6: h.EnableIPv6,
+		// Where the engine had a network of that name, the half has another.
+		Name: strings.TrimSuffix(h.Name, "."+id[:min(12, len(id))]), ID: id, Created: h.Created, Scope: "swarm", Driver: "overlay", EnableIPv4: true, EnableIPv6: h.EnableIPv6,
 		IPAM:     network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
 		Internal: h.Labels[labelInternal] == "true", Attachable: h.Labels[labelAttachable] == "true",
 		Containers: map[string]network.EndpointResource{}, Options: map[string]string{}, Labels: map[string]string{},

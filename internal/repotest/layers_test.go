@@ -145,7 +145,7 @@ func homes() map[string][]string {
 		"github.com/google/btree":             {"raftstore/state"},
 		"github.com/hashicorp/memberlist":     {"gossip"},
 		"github.com/docker/docker/client":     {"worker/engine", "cli"},
-		"github.com/docker/docker/pkg":        {"worker/engine", "cli", "manager/api"},
+		"github.com/docker/docker/pkg":        {"worker/engine", "cli", "manager/api", "internal/node"},
 		"github.com/docker/cli":               {"cli"},
 		"github.com/moby/term":                {"cli"},
 		"github.com/urfave/cli":               {"cli"},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/pkg/namesgenerator"
 
 	"shoal/internal/id"
 	"shoal/manager/allocator"
@@ -25,26 +26,30 @@ const (
 // AttachRequest asks for the place of a container that no service has on an
 // attachable network.
 type AttachRequest struct {
-	Network string // id, name or the beginning of an id
-	NodeID  string
-	Name    string // of the container
-	Aliases []string
-	Addr    netip.Addr // wanted; zero: any
+	Network string     `json:"Network"` // id, name or the beginning of an id
+	NodeID  string     `json:"NodeID"`
+	Name    string     `json:"Name"` // of the container
+	Aliases []string   `json:"Aliases,omitempty"`
+	Addr    netip.Addr `json:"Addr,omitzero"` // wanted; zero: any
 }
 
 // Attachment is such a place.
 type Attachment struct {
-	ID        string
-	NodeID    string
-	Name      string
-	NetworkID string
-	Network   string // name
-	VNI       uint32
-	Internal  bool
-	Addrs     []netip.Prefix // with the length of their subnets
-	Gateway   netip.Addr
-	CreatedAt time.Time
+	ID        string         `json:"ID"`
+	NodeID    string         `json:"NodeID"`
+	Name      string         `json:"Name"`
+	NetworkID string         `json:"NetworkID"`
+	Network   string         `json:"Network"` // name
+	VNI       uint32         `json:"VNI"`
+	Internal  bool           `json:"Internal"`
+	Addrs     []netip.Prefix `json:"Addrs"` // with the length of their subnets
+	Gateway   netip.Addr     `json:"Gateway,omitzero"`
+	CreatedAt time.Time      `json:"CreatedAt"`
 }
+
+// RandomName is what a container is called that was given no name: as an engine
+// would call it, but known before it is made.
+func RandomName() string { return namesgenerator.GetRandomName(1) }
 
 func presentAttachment(a *state.Attachment, n *state.Network) Attachment {
 	out := Attachment{ID: a.ID, NodeID: a.NodeID, Name: a.Name, NetworkID: a.NetworkID, Addrs: a.Addrs, CreatedAt: a.CreatedAt}
@@ -145,7 +150,7 @@ func planAttach(v *state.View, attachmentID string, r AttachRequest) (*state.Att
 		}
 		addr, err := allocator.FreeAddr(v, n.Spec.Name, p, wish)
 		if err != nil {
-			return nil, nil, fmt.Errorf("Could not attach to network %s: %w", r.Network, err) //nolint:revive,staticcheck // the text is Docker's
+			return nil, nil, fmt.Errorf("Could not attach to network %s: %w", r.Network, err) //nolint:staticcheck // the text is Docker's
 		}
 		at.Addrs = append(at.Addrs, netip.PrefixFrom(addr, p.Subnet.Bits()))
 	}

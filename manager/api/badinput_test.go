@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -20,11 +21,23 @@ func badCluster(t *testing.T) *harness {
 	web, webRev := statetest.Service("web", 1)
 	agent, agentRev := statetest.Service("agent", 0, statetest.Global)
 	web2, web2Rev := statetest.Service("wec", 1)
-	h := newHarness(t, cluster, web, webRev, agent, agentRev, web2, web2Rev,
+	owner, ownerRev := statetest.Service("owner", 1)
+	owner.Endpoint.Ports = []swarm.PortConfig{{Protocol: "tcp", TargetPort: 80, PublishedPort: 8080, PublishMode: "ingress"}}
+	h := newHarness(t, cluster, web, webRev, agent, agentRev, web2, web2Rev, owner, ownerRev,
+		overlayOf("ingressid", "ingress", "10.0.0.0/24"), overlayOf("frontid", "front", "10.0.1.0/24"), overlayOf("fullid", "full", "10.0.2.0/30"),
+		&state.Attachment{ID: "guest", NetworkID: "fullid", NodeID: "w1", Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.2.2/30")}},
 		statetest.Node("m1", statetest.Manager), statetest.Node("m2", statetest.Manager), statetest.Node("m3", statetest.Manager, statetest.Down),
 		statetest.Node("w1"), statetest.Node("w2"), statetest.Task("t1", "web", 1, "w1"), statetest.Task("t2", "web", 1, ""))
 	h.peers = []api.Peer{{NodeID: "m1", Leader: true, Reachable: true}, {NodeID: "m2", Reachable: true}, {NodeID: "m3"}}
 	return h
+}
+
+// overlayOf is a network with one subnet.
+func overlayOf(id, name, subnet string) *state.Network {
+	p := netip.MustParsePrefix(subnet)
+	n := &state.Network{Pools: []state.Pool{{Subnet: p, Gateway: p.Addr().Next()}}}
+	n.ID, n.Spec.Name, n.Spec.Ingress = id, name, name == "ingress"
+	return n
 }
 
 func defaultSwarmSpec() swarm.Spec {

@@ -59,7 +59,7 @@ func (h *hub) fabricLocked(events []state.Event) {
 		case *state.Network:
 			older, _ := e.Old.(*state.Network)
 			newer, _ := e.New.(*state.Network)
-			h.networkLocked(older, newer)
+			h.networkLocked(older, newer, nodes)
 		case *state.Cluster:
 			h.configLocked()
 		}
@@ -174,14 +174,17 @@ func onIngress(v *state.View, t *state.Task) bool {
 	return slices.ContainsFunc(t.Networks, func(n state.TaskNetwork) bool { return n.NetworkID == id })
 }
 
-func (h *hub) networkLocked(older, newer *state.Network) {
+func (h *hub) networkLocked(older, newer *state.Network, nodes ids) {
 	n := newer
 	if n == nil {
 		n = older
 	}
 	if n.Spec.Ingress {
 		// What is on ingress, and so everywhere, is read differently from now on.
-		h.each(true, nil, func(s *session) { s.mail.fabric = fabricMail{full: true} })
+		h.each(true, nil, func(s *session) {
+			s.mail.fabric = fabricMail{full: true}
+			nodes[s.nodeID] = true
+		})
 		return
 	}
 	h.each(false, []string{n.ID}, func(s *session) { touch(&s.mail.fabric.networks, n.ID) })

@@ -26,11 +26,10 @@ type Filter struct {
 	log   *slog.Logger
 	ports *ports
 
-	want    Want
-	targets map[string]target
-	clean   bool   // the kernel has what want says, as far as is known
-	made    uint32 // generation of the ruleset after our last transaction; 0: unknown
-	print   print  // of the table when it was last known to be good; nil: not taken yet
+	want  Want
+	clean bool   // the kernel has what want says, as far as is known
+	made  uint32 // generation of the ruleset after our last transaction; 0: unknown
+	print print  // of the table when it was last known to be good; nil: not taken yet
 }
 
 // New returns a Filter of the network namespace of this process.
@@ -60,12 +59,13 @@ func dial() (*nftables.Conn, error) {
 // Apply brings w into effect in one transaction. The first call, and one after
 // an error, replaces the whole table; others change what differs.
 func (f *Filter) Apply(w Want) (Result, error) {
-	before, hadTargets := f.want, f.targets
-	f.want, f.targets = w, targetsOf(w)
+	before, after := narrow(f.want, w)
+	same := sameFrame(f.want, w)
+	f.want = w
 	var changed int
 	var err error
-	if f.clean && sameFrame(before, w) {
-		changed, err = f.change(before, hadTargets)
+	if f.clean && same {
+		changed, err = f.change(before, after)
 	} else {
 		changed, err = f.replace()
 	}
@@ -73,13 +73,38 @@ func (f *Filter) Apply(w Want) (Result, error) {
 		return Result{}, err
 	}
 	f.ports.hold(w.Ports)
-	return Result{Compared: changed, Taken: f.ports.taken()}, f.resetFlows(before, w)
+	return Result{Compared: changed, Taken: f.ports.taken()}, f.resetFlows(before, after)
+}
+
+// narrow returns two wants without most of what they have in common, so that a
+// small change among many things costs little: lists come in a fixed order, so
+// what differs lies between a common beginning and end.
+func narrow(before, after Want) (b, a Want) {
+	b, a = before, after
+	b.VIPs, a.VIPs = trim(b.VIPs, a.VIPs, func(x, y VIP) bool { return x.Addr == y.Addr && slices.Equal(x.Backends, y.Backends) })
+	b.Ports, a.Ports = trim(b.Ports, a.Ports, func(x, y Port) bool {
+		return x.Port == y.Port && x.Protocol == y.Protocol && slices.Equal(x.Backends, y.Backends)
+	})
+	equal := func(x, y netip.Addr) bool { return x == y }
+	b.Local, a.Local = trim(b.Local, a.Local, equal)
+	b.Known, a.Known = trim(b.Known, a.Known, equal)
+	return b, a
+}
+
+func trim[T any](a, b []T, equal func(x, y T) bool) (x, y []T) {
+	for len(a) > 0 && len(b) > 0 && equal(a[0], b[0]) {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && equal(a[len(a)-1], b[len(b)-1]) {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return a, b
 }
 
 // sameFrame reports whether two wants differ in elements and backends alone.
 func sameFrame(a, b Want) bool {
 	return a.MeshBridge == b.MeshBridge && a.MeshLink == b.MeshLink && a.TunnelLink == b.TunnelLink &&
-		a.Port == b.Port && a.SealedPort == b.SealedPort && a.Resolver == b.Resolver && slices.Equal(a.MeshPools, b.MeshPools)
+		a.Port == b.Port && a.SealedPort == b.SealedPort && a.Resolver == b.Resolver && slices.Equal(a.MeshPools, b.MeshPools) && slices.Equal(a.Homes, b.Homes)
 }
 
 // replace makes the table anew.
@@ -94,17 +119,22 @@ func (f *Filter) replace() (changed int, err error) {
 	if err := f.commit(b); err != nil {
 		return 0, err
 	}
-	return len(f.targets), f.passEngine()
+	if err := addZones(f.want); err != nil {
+		f.clean = false
+		return 0, err
+	}
+	return len(f.want.VIPs) + len(f.want.Ports), f.passEngine()
 }
 
 // change makes the difference.
-func (f *Filter) change(before Want, had map[string]target) (changed int, err error) {
+func (f *Filter) change(before, after Want) (changed int, err error) {
+	had, have := targetsOf(before), targetsOf(after)
 	conn, err := dial()
 	if err != nil {
 		return 0, fmt.Errorf("nftables: %w", err)
 	}
 	b := newBatch(conn)
-	for name, t := range f.targets {
+	for name, t := range have {
 		old, there := had[name]
 		switch {
 		case !there:
@@ -117,12 +147,12 @@ func (f *Filter) change(before Want, had map[string]target) (changed int, err er
 		changed++
 	}
 	for name, t := range had {
-		if _, still := f.targets[name]; !still {
+		if _, still := have[name]; !still {
 			b.removeTarget(t)
 			changed++
 		}
 	}
-	changed += b.changeElements(before, f.want)
+	changed += b.changeElements(before, after)
 	if changed == 0 {
 		return 0, nil
 	}
@@ -172,7 +202,7 @@ func (f *Filter) commit(b *batch) error {
 // Audit compares the kernel with what was last applied, and repairs it.
 func (f *Filter) Audit() (Result, error) {
 	f.ports.hold(f.want.Ports)
-	r := Result{Compared: len(f.targets) + len(f.want.VIPs) + len(f.want.Ports), Taken: f.ports.taken()}
+	r := Result{Compared: len(f.want.VIPs) + len(f.want.Ports) + len(f.want.Local) + len(f.want.Peers), Taken: f.ports.taken()}
 	found, err := f.differences()
 	if err != nil {
 		return r, err
@@ -214,7 +244,7 @@ func (f *Filter) differences() ([]string, error) {
 		if now != f.made && len(seen) == 0 {
 			return []string{"table " + TableName + " missing"}, nil
 		}
-		if now != f.made && !seen.plausible(f.targets) {
+		if now != f.made && !seen.plausible(targetsOf(f.want)) {
 			return []string{"table " + TableName + " has changed"}, nil
 		}
 		f.print, f.made = seen, now

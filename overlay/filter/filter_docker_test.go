@@ -304,7 +304,7 @@ func TestOpenConnectionsOutliveEveryChangeButTheirEnd(t *testing.T) {
 	}
 	w.Known = slices.DeleteFunc(slices.Clone(w.Known), func(a netip.Addr) bool { return a == netip.MustParseAddr("10.252.1.3") })
 	f.want = both()
-	f.want.VIPs, f.want.Ports, f.targets = w.VIPs, w.Ports, targetsOf(w)
+	f.want.VIPs, f.want.Ports = w.VIPs, w.Ports
 	apply(t, f, w) // b2 is dead
 	if _, _, err := say(conns["b2"]); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the connection to a backend that is gone: %v, want a reset", err)

@@ -23,6 +23,7 @@ const maxElements = 400
 // the standard ones: what we have translated it leaves alone.
 const (
 	prioGuard  = -310 // before connections are tracked
+	prioZones  = -305
 	prioMark   = -160 // after that
 	prioDNAT   = -110
 	prioFilter = -10
@@ -103,6 +104,7 @@ func shapes() map[string]nftables.Set {
 		setPorts:    {KeyType: pair, Concatenation: true},
 		mapPort:     {KeyType: pair, Concatenation: true, IsMap: true, DataType: nftables.TypeVerdict},
 		mapMarks:    {KeyType: nftables.TypeEtherAddr, IsMap: true, DataType: nftables.TypeMark},
+		mapZones:    {KeyType: nftables.TypeEtherAddr, IsMap: true, DataType: nftables.TypeInetService}, // any type of 16 bits
 		setPeers4:   {KeyType: nftables.TypeIPAddr},
 		setPeers6:   {KeyType: nftables.TypeIP6Addr},
 		setVNIs:     {KeyType: nftables.TypeInteger},
@@ -138,6 +140,7 @@ func (b *batch) build(w Want) {
 		b.set(shape, elements[name])
 	}
 	b.guard(w)
+	b.chain(chainZones, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, prioZones)
 	b.mark(w)
 	for _, t := range targetsOf(w) {
 		b.addTarget(t)
@@ -230,6 +233,11 @@ func (b *batch) source(w Want) {
 			post(oif(name), isFamily(f), []expr.Any{saddr(f, reg)}, within(f.loopback), masquerade)
 		}
 	}
+	for _, h := range w.Homes {
+		f := familyOf(h.Addr)
+		same := []expr.Any{saddr(f, reg), cmp(expr.CmpOpEq, h.Addr.AsSlice()), daddr(f, reg)}
+		post(oif(w.MeshLink), isFamily(f), same, within(h.Mesh), masquerade)
+	}
 	for _, pool := range w.MeshPools {
 		f := familyOf(pool.Addr())
 		stay := []expr.Any{saddr(f, reg), &expr.NAT{Type: expr.NATTypeSourceNAT, Family: f.nat, RegAddrMin: reg}}
@@ -285,6 +293,7 @@ func elementsOf(w Want) map[string][]nftables.SetElement {
 	}
 	for _, x := range w.Marks {
 		m[mapMarks] = append(m[mapMarks], nftables.SetElement{Key: x.MAC, Val: binaryutil.NativeEndian.PutUint32(x.Mark)})
+		m[mapZones] = append(m[mapZones], nftables.SetElement{Key: x.MAC, Val: zoneOf(x.Mark)})
 	}
 	for name := range m {
 		m[name] = unique(m[name])

@@ -31,6 +31,12 @@ type Want struct {
 	// the mark, and replies from MeshBridge take it for policy routing.
 	Marks []Mark
 
+	// Homes are the other nodes' addresses and gateway networks. A connection from
+	// a node, or from a container behind it, that a published port would lead back
+	// to a container of the same node is masqueraded: there, its source is an
+	// address of the node itself, and replies would never leave it.
+	Homes []Home
+
 	// VXLAN with one of VNIs is taken from Peers only.
 	Port  int
 	VNIs  []uint32
@@ -53,6 +59,12 @@ type Port struct {
 	Protocol string // tcp or udp
 	Port     uint16
 	Backends []netip.AddrPort
+}
+
+// Home is a node's address and its gateway network of the same family.
+type Home struct {
+	Addr netip.Addr
+	Mesh netip.Prefix
 }
 
 // Mark says what packets from a MAC address get.

@@ -245,7 +245,9 @@ func (kernel) readRules(s state, _ links, _ map[int]string) error {
 // missing reports whether an error says that what was to be removed is not there.
 func missing(err error) bool {
 	var noLink netlink.LinkNotFoundError
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.As(err, &noLink)
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL) ||
+		errors.Is(err, unix.EOPNOTSUPP) || // of a bridge entry, once its bridge has gone
+		errors.As(err, &noLink)
 }
 
 // setHairpin has a bridge's port of a container send back what it is asked to.

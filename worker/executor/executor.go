@@ -82,6 +82,10 @@ const (
 	// send it nothing new. 5s: nodes that do not answer are down by 8 s, and a
 	// user who removes a service should not wait for them.
 	withdrawTime = 5 * time.Second
+	// settleTime is how long it runs on once they do: for packets that are under
+	// way, and connections that its program has yet to accept, which die with its
+	// listener. 1s: half of what Swarm waits, which knows nothing of the others.
+	settleTime = time.Second
 )
 
 // Executor runs the tasks of a node.

@@ -166,11 +166,13 @@ func TestTaskStopsOnceWithdrawn(t *testing.T) {
 		h.x.Set(set(task), true)
 		h.after(0)
 		h.x.Set(set(desired(task, taskstate.Shutdown)), true)
-		h.after(withdrawTime - time.Second)
+		h.after(withdrawTime - 2*time.Second)
 		h.want("t1", taskstate.Running, "")
 		task.Withdrawn = true
 		h.x.Set(set(desired(task, taskstate.Shutdown)), true)
-		h.after(0)
+		h.after(settleTime - time.Millisecond)
+		h.want("t1", taskstate.Running, "")
+		h.after(2 * time.Millisecond)
 		h.want("t1", taskstate.Shutdown, "")
 		if got := h.timeouts(); got != 0 {
 			t.Errorf("%v timeouts counted", got)

@@ -32,8 +32,9 @@ type known struct {
 	container *engine.Container // as last seen; nil: there is none
 	stale     bool              // the container may have changed since
 	unhealthy bool              // it was stopped because of its health
-	// stopBy is when it is stopped even if not all nodes have withdrawn it; zero
-	// until it is to stop.
+	// stopBy is when it is stopped even if not all nodes have withdrawn it, or, if
+	// they have, when nothing can be under way to it any more; zero until it is to
+	// stop.
 	stopBy time.Time
 }
 
@@ -94,10 +95,11 @@ func end(k known, now time.Time) step {
 	}
 }
 
-// withheld reports whether a task waits for all nodes to send it nothing new.
+// withheld reports whether a task waits for all nodes to send it nothing new,
+// and for what they have sent to arrive.
 // One that was never running, or is sick, is sent nothing.
 func withheld(k known, now time.Time) bool {
-	return len(k.task.Networks) > 0 && !k.task.Withdrawn && k.status.State == taskstate.Running && !k.unhealthy && now.Before(k.stopBy)
+	return len(k.task.Networks) > 0 && k.status.State == taskstate.Running && !k.unhealthy && now.Before(k.stopBy)
 }
 
 // without deals with a task that has no container.

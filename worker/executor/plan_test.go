@@ -99,7 +99,8 @@ func TestNextWaitsForTheWithdrawal(t *testing.T) {
 	}{
 		"waits":                       {func(*known) {}, none},
 		"waits before removal":        {func(k *known) { k.task.Desired = taskstate.Remove }, none},
-		"withdrawn":                   {func(k *known) { k.task.Withdrawn = true }, stop},
+		"withdrawn, and all arrived":  {func(k *known) { k.task.Withdrawn, k.stopBy = true, now }, stop},
+		"withdrawn":                   {func(k *known) { k.task.Withdrawn = true }, none},
 		"too late":                    {func(k *known) { k.stopBy = now }, stop},
 		"not on a network":            {func(k *known) { k.task.Networks = nil }, stop},
 		"was never running":           {func(k *known) { k.status.State = taskstate.Starting }, stop},

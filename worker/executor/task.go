@@ -87,6 +87,7 @@ func (e *Executor) takeTasks(ctx context.Context, n news, touched map[string]boo
 			gone.Desired = taskstate.Remove
 			gone.Withdrawn = true // no manager has anything more to say of it
 			t.update(gone, time.Now())
+			t.stopBy = time.Now()
 			t.assigned = false
 			touched[id] = true
 		}
@@ -109,6 +110,12 @@ func (t *task) update(a assignment.Task, now time.Time) bool {
 	a.Desired, a.Withdrawn = max(a.Desired, t.task.Desired), a.Withdrawn || t.task.Withdrawn
 	if a.Desired >= taskstate.Shutdown && t.stopBy.IsZero() {
 		t.stopBy = now.Add(withdrawTime)
+	}
+	if settled := now.Add(settleTime); a.Withdrawn && !t.task.Withdrawn && settled.Before(t.stopBy) {
+		t.stopBy = settled
+		if t.alarm != nil {
+			t.alarm.Reset(settleTime)
+		}
 	}
 	if a.Spec == nil {
 		a.Spec = t.task.Spec

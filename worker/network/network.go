@@ -26,6 +26,10 @@ import (
 const (
 	ClusterLabel = "shoal.cluster.id"
 	NetworkLabel = "shoal.network.id"
+	// What the bridge itself cannot tell of its network, "true" or "false": who
+	// shows the half as the whole goes by these.
+	AttachableLabel = "shoal.network.attachable"
+	InternalLabel   = "shoal.network.internal"
 )
 
 // Engine is what a Network needs of a Docker Engine: engine.Engine and

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"shoal/overlay"
 	"shoal/worker/assignment"
@@ -43,6 +44,7 @@ func networkSpec(n assignment.Network, clusterID string, mtu int, ipv6 bool) eng
 		s.Labels = map[string]string{}
 	}
 	s.Labels[ClusterLabel], s.Labels[NetworkLabel] = clusterID, n.ID
+	s.Labels[AttachableLabel], s.Labels[InternalLabel] = strconv.FormatBool(n.Attachable), strconv.FormatBool(n.Internal)
 	for _, p := range n.Pools {
 		if p.Subnet.Addr().Is6() && !ipv6 {
 			continue

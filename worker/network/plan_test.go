@@ -41,10 +41,10 @@ func TestMTUFitsTheUnderlay(t *testing.T) {
 
 func TestSpecOfANetwork(t *testing.T) {
 	n := internal()
-	n.Labels = map[string]string{"a": "b", NetworkLabel: "forged"}
+	n.Labels = map[string]string{"a": "b", NetworkLabel: "forged", AttachableLabel: "true"}
 	want := engine.NetworkSpec{
 		Name: "db", Bridge: "shoalb1002", Internal: true, MTU: 1450,
-		Labels: map[string]string{"a": "b", ClusterLabel: testCluster, NetworkLabel: n.ID},
+		Labels: map[string]string{"a": "b", ClusterLabel: testCluster, NetworkLabel: n.ID, AttachableLabel: "false", InternalLabel: "true"},
 		Subnets: []engine.Subnet{
 			{Prefix: prefix("10.0.2.0/24"), Gateway: addr("10.0.2.1"), Range: prefix("10.0.2.1/32")},
 			{Prefix: prefix("fd00:2::/64"), Gateway: addr("fd00:2::1"), Range: prefix("fd00:2::1/128")},

@@ -1,0 +1,100 @@
+package filter
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A client may talk to two nodes from one port of its own, and both may choose
+// the same backend: there, the connections cannot be told apart by their
+// addresses. So each gets a zone, that of the node it came by, for the direction
+// of its first packet; should their replies clash, the kernel gives one of them
+// another source port.
+//
+// The library cannot say for which direction a zone holds, so this one rule is
+// written here.
+const (
+	chainZones = "zones"
+	mapZones   = "zone"
+)
+
+// zoneOf numbers a node's zone by its mark.
+func zoneOf(mark uint32) []byte {
+	return binaryutil.NativeEndian.PutUint16(uint16(mark & 0xffff)) //nolint:gosec // cut on purpose
+}
+
+// addZones puts the rule into its chain, which is empty.
+func addZones(w Want) error {
+	if w.MeshLink == "" {
+		return nil
+	}
+	exprs, err := zoneExprs(w)
+	if err != nil {
+		return fmt.Errorf("nftables: zones: %w", err)
+	}
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_RULE_TABLE, Data: []byte(TableName + "\x00")},
+		{Type: unix.NFTA_RULE_CHAIN, Data: []byte(chainZones + "\x00")},
+		{Type: unix.NLA_F_NESTED | unix.NFTA_RULE_EXPRESSIONS, Data: exprs},
+	})
+	if err != nil {
+		return fmt.Errorf("nftables: zones: %w", err)
+	}
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	defer conn.Close()
+	end := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
+	rule := append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, attrs...)
+	sent, err := conn.SendMessages([]netlink.Message{
+		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: netlink.Request}, Data: end},
+		{Header: netlink.Header{Type: subsystem | unix.NFT_MSG_NEWRULE, Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Append}, Data: rule},
+		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: netlink.Request}, Data: end},
+	})
+	if err != nil {
+		return fmt.Errorf("nftables: zones: %w", err)
+	}
+	if _, err := conn.Receive(); err != nil {
+		return fmt.Errorf("nftables: zones (message %d): %w", sent[1].Header.Sequence, err)
+	}
+	return nil
+}
+
+// zoneExprs are: in by MeshLink, the sender's MAC address, its zone, set.
+func zoneExprs(w Want) ([]byte, error) {
+	parts := append(iif(w.MeshLink),
+		payload(expr.PayloadBaseLLHeader, 6, 6, reg),
+		&expr.Lookup{SourceRegister: reg, DestRegister: reg, IsDestRegSet: true, SetName: mapZones})
+	var list []netlink.Attribute
+	for _, p := range parts {
+		data, err := expr.Marshal(unix.NFPROTO_INET, p)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, netlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: data})
+	}
+	number := func(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+	set, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_CT_KEY, Data: number(unix.NFT_CT_ZONE)},
+		{Type: unix.NFTA_CT_SREG, Data: number(reg)},
+		{Type: unix.NFTA_CT_DIRECTION, Data: []byte{0}}, // of the first packet
+	})
+	if err != nil {
+		return nil, err
+	}
+	ct, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_EXPR_NAME, Data: []byte("ct\x00")},
+		{Type: unix.NLA_F_NESTED | unix.NFTA_EXPR_DATA, Data: set},
+	})
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, netlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: ct})
+	return netlink.MarshalAttributes(list)
+}
