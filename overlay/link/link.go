@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 )
 
 // Links changes the kernel through netlink. Its methods must not be called at
@@ -24,6 +25,7 @@ type Links struct {
 	applied *picture          // what is in effect; nil: not known, so compare
 	kinds   map[string]string // of links, when they were last looked at
 	waited  map[string]bool   // links and files that were missing then
+	emptied bool              // by the last steps: see empties
 	sight   *sight            // what Watch knows of all this
 }
 
@@ -117,7 +119,13 @@ func (l *Links) with(do func(kernel, picture) (Result, error)) (Result, error) {
 		l.applied = nil
 		return Result{}, err
 	}
+	l.emptied = false
 	r, err := do(k, want)
+	if err == nil && l.emptied {
+		var second Result
+		second, err = l.compare(k, want)
+		r.Waiting = second.Waiting
+	}
 	if dropped > 0 {
 		r.Waiting = append(r.Waiting, fmt.Sprintf("%d things of IPv6: it is switched off on this node", dropped))
 	}
@@ -206,7 +214,19 @@ func (l *Links) finish(r Result, ops []op, errs []error, possible picture, missi
 		return r, err
 	}
 	l.applied = &possible
+	l.emptied = empties(ops, possible)
 	return r, nil
+}
+
+// empties reports whether a link loses its last IPv4 address: the kernel drops
+// all routes and neighbours of that family with it, also wanted ones.
+func empties(ops []op, possible picture) bool {
+	return slices.ContainsFunc(ops, func(o op) bool {
+		gone, is := o.item.(Addr)
+		return is && o.del && gone.Prefix.Addr().Is4() && !slices.ContainsFunc(possible.addrs, func(a Addr) bool {
+			return a.Link == gone.Link && a.Prefix.Addr().Is4()
+		})
+	})
 }
 
 // joined makes one error of many, and is silent about most of very many.

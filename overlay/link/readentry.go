@@ -126,6 +126,9 @@ func routeOf(n netlink.Route, names map[int]string) route {
 	if n.Dst != nil {
 		ip, _ := netip.AddrFromSlice(n.Dst.IP)
 		bits, _ := n.Dst.Mask.Size()
+		if n.Family == netlink.FAMILY_V4 {
+			ip = ip.Unmap() // the library's default route
+		}
 		out.Dst = netip.PrefixFrom(ip, bits)
 	}
 	if !out.Blackhole {
