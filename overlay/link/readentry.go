@@ -20,6 +20,7 @@ type entry struct {
 	flags  uint8
 	ip     netip.Addr // of the neighbour, or the node behind a VXLAN
 	mac    [6]byte
+	hasMAC bool // not those that are being removed
 	master int
 	vlan   bool
 	odd    bool // it has a port, a network or a link of its own
@@ -41,7 +42,7 @@ func readEntry(msg []byte) (e entry, ok bool) {
 			e.ip, _ = netip.AddrFromSlice(value)
 		case netlink.NDA_LLADDR:
 			if len(value) == len(e.mac) {
-				e.mac, ok = [6]byte(value), true
+				e.mac, e.hasMAC = [6]byte(value), true
 			}
 		case netlink.NDA_MASTER:
 			e.master = int(binary.NativeEndian.Uint32(value))
@@ -51,14 +52,14 @@ func readEntry(msg []byte) (e entry, ok bool) {
 			e.odd = true
 		}
 	})
-	return e, ok
+	return e, true
 }
 
 func listEntries(family uint8, do func(entry)) error {
 	req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 	req.AddData(&netlink.Ndmsg{Family: family})
 	return req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH, func(msg []byte) bool {
-		if e, ok := readEntry(msg); ok {
+		if e, ok := readEntry(msg); ok && e.hasMAC {
 			do(e)
 		}
 		return true

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -79,15 +78,21 @@ func subscribe(sight *sight) (*events, error) {
 	return e, nil
 }
 
-// listLinks learns the names of the links that events are about.
+// listLinks learns the names and looks of links and ports, so that the first
+// event about one is told only if something has changed.
 func (e *events) listLinks() error {
-	var links []netlink.Link
-	err := dump(func() (err error) { links, err = netlink.LinkList(); return err })
-	if err != nil {
-		return fmt.Errorf("list links: %w", err)
-	}
-	for _, link := range links {
-		e.links[link.Attrs().Index] = seen{name: link.Attrs().Name, kind: link.Type()}
+	for _, family := range []int{unix.AF_UNSPEC, unix.AF_BRIDGE} {
+		err := dump(func() error {
+			req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+			req.AddData(nl.NewIfInfomsg(family))
+			return req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWLINK, func(msg []byte) bool {
+				e.strange(unix.RTM_NEWLINK, msg)
+				return true
+			})
+		})
+		if err != nil {
+			return fmt.Errorf("list links: %w", err)
+		}
 	}
 	return nil
 }
