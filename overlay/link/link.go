@@ -140,7 +140,7 @@ func (l *Links) compare(k kernel, want picture) (Result, error) {
 		return Result{}, err
 	}
 	l.kinds = kinds
-	missing, waiting := want.missing(kinds)
+	missing, waiting := want.missing(kinds, want.foreign())
 	possible := want.possible(missing)
 	l.sight.set(want, possible)
 	ops := diff(have, possible)
@@ -162,10 +162,11 @@ func (l *Links) compare(k kernel, want picture) (Result, error) {
 func (l *Links) change(k kernel, want picture) (Result, error) {
 	before := *l.applied
 	l.applied = nil
-	if err := l.look(k, want); err != nil {
+	names := want.foreign()
+	if err := l.look(k, names); err != nil {
 		return Result{}, err
 	}
-	missing, waiting := want.missing(l.kinds)
+	missing, waiting := want.missing(l.kinds, names)
 	possible := want.possible(missing)
 	l.sight.set(want, possible)
 	ops := diff(before, possible)
@@ -173,8 +174,8 @@ func (l *Links) change(k kernel, want picture) (Result, error) {
 }
 
 // look learns of links that are new to us, or were missing.
-func (l *Links) look(k kernel, want picture) error {
-	for _, name := range want.foreign() {
+func (l *Links) look(k kernel, names []string) error {
+	for _, name := range names {
 		if l.kinds[name] != "" && !l.waited[name] {
 			continue
 		}

@@ -302,9 +302,9 @@ func copySet(set map[string]bool) map[string]bool {
 	return out
 }
 
-// missing are the links that p needs and that are not there, or are of the
-// wrong kind, with a line for each.
-func (p picture) missing(kinds map[string]string) (missing map[string]bool, lines []string) {
+// missing are the links that p needs, by these names, and that are not there or
+// are of the wrong kind, with a line for each.
+func (p picture) missing(kinds map[string]string, names []string) (missing map[string]bool, lines []string) {
 	bridges := map[string]bool{}
 	for _, b := range p.bridges {
 		bridges[b.Name] = true
@@ -313,7 +313,7 @@ func (p picture) missing(kinds map[string]string) (missing map[string]bool, line
 		bridges[d.Master] = true
 	}
 	missing = map[string]bool{}
-	for _, name := range p.foreign() {
+	for _, name := range names {
 		switch kind := kinds[name]; {
 		case kind == "" && bridges[name]:
 			lines = append(lines, "bridge "+name+" does not exist yet")
