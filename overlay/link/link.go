@@ -59,8 +59,8 @@ func New(log *slog.Logger) (*Links, error) {
 
 // Apply brings w into effect, and keeps it: it must not be changed afterwards.
 // The first call, and one after an error, compares with the kernel; others
-// change what differs from the last one. What fails does not keep the rest from
-// being done.
+// change what differs from the last one, and are quick where its lists are in
+// the same order. What fails does not keep the rest from being done.
 func (l *Links) Apply(w Want) (Result, error) {
 	l.asked = &w
 	return l.with(func(k kernel, want picture) (Result, error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -29,11 +30,7 @@ func (m *memory) kind(link string) (string, error) { return m.links[link], nil }
 func (m *memory) read([]Sysctl) (picture, map[string]string, error) {
 	p := m.picture
 	p.devices, p.bridges = slices.Clone(p.devices), slices.Clone(p.bridges)
-	links := map[string]string{}
-	for name, kind := range m.links {
-		links[name] = kind
-	}
-	return p, links, nil
+	return p, maps.Clone(m.links), nil
 }
 
 func (m *memory) do(ops []op) (errs []error) {

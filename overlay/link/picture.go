@@ -221,12 +221,16 @@ func (w Want) check() error {
 			return fmt.Errorf("address %s on %q: %w", a.Prefix, a.Link, errdefs.ErrInvalidArgument)
 		}
 	}
-	for _, r := range w.Routes {
+	return checkWays(w.Routes, w.Rules)
+}
+
+func checkWays(routes []Route, rules []Rule) error {
+	for _, r := range routes {
 		if !r.Dst.IsValid() || (!r.Blackhole && r.Link == "") || (r.Via.IsValid() && r.Via.Is6() != r.Dst.Addr().Is6()) {
 			return fmt.Errorf("route %s via %s on %q: %w", r.Dst, r.Via, r.Link, errdefs.ErrInvalidArgument)
 		}
 	}
-	for _, r := range w.Rules {
+	for _, r := range rules {
 		if r.Table == 0 && r.Goto <= r.Priority {
 			return fmt.Errorf("rule %d: it neither has a table nor goes forward: %w", r.Priority, errdefs.ErrInvalidArgument)
 		}

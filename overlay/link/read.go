@@ -69,6 +69,7 @@ type reading struct {
 
 func (k *rtnetlink) read(files []Sysctl) (picture, map[string]string, error) {
 	r := &reading{rtnetlink: k}
+	k.odd = map[rule]netlink.Rule{}
 	for _, part := range []struct {
 		what string
 		read func() error
@@ -78,8 +79,10 @@ func (k *rtnetlink) read(files []Sysctl) (picture, map[string]string, error) {
 		{"addresses", r.readAddrs},
 		{"forwarding entries", r.readForwards},
 		{"neighbours", r.readNeighbours},
-		{"routes", r.readRoutes},
-		{"rules", r.readRules},
+		{"routes", func() error { return r.readRoutes(netlink.FAMILY_V4) }},
+		{"routes of IPv6", func() error { return r.readRoutes(netlink.FAMILY_V6) }},
+		{"rules", func() error { return r.readRules(netlink.FAMILY_V4) }},
+		{"rules of IPv6", func() error { return r.readRules(netlink.FAMILY_V6) }},
 	} {
 		if err := dump(part.read); err != nil {
 			return picture{}, nil, fmt.Errorf("list %s: %w", part.what, err)

@@ -102,20 +102,17 @@ func (r *reading) readNeighbours() error {
 	})
 }
 
-func (r *reading) readRoutes() error {
-	r.routes = nil
+func (r *reading) readRoutes(family int) error {
+	v6 := family == netlink.FAMILY_V6
+	list := without(r.routes, func(r route) bool { return r.Dst.Addr().Is6() == v6 })
 	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Protocol: Protocol}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		err := r.handle.RouteListFilteredIter(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL,
-			func(n netlink.Route) bool {
-				r.routes = append(r.routes, routeOf(n, r.names))
-				return true
-			})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	err := r.handle.RouteListFilteredIter(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL,
+		func(n netlink.Route) bool {
+			list = append(list, routeOf(n, r.names))
+			return true
+		})
+	r.routes = list
+	return err
 }
 
 func routeOf(n netlink.Route, names map[int]string) route {
@@ -153,25 +150,22 @@ func routeOf(n netlink.Route, names map[int]string) route {
 	return out
 }
 
-func (r *reading) readRules() error {
-	r.rules, r.odd = nil, map[rule]netlink.Rule{}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		rules, err := r.handle.RuleList(family)
-		for _, n := range rules {
-			// A kernel without IPv6 answers with the rules of IPv4.
-			if n.Protocol == Protocol && n.Family == family {
-				own := ruleOf(n)
-				r.rules = append(r.rules, own)
-				if own.Odd != "" {
-					r.odd[own] = n
-				}
-			}
+func (r *reading) readRules(family int) error {
+	v6 := family == netlink.FAMILY_V6
+	r.rules = without(r.rules, func(r rule) bool { return r.V6 == v6 })
+	rules, err := r.handle.RuleList(family)
+	for _, n := range rules {
+		// A kernel without IPv6 answers with the rules of IPv4.
+		if n.Protocol != Protocol || n.Family != family {
+			continue
 		}
-		if err != nil {
-			return err
+		own := ruleOf(n)
+		r.rules = append(r.rules, own)
+		if own.Odd != "" {
+			r.odd[own] = n
 		}
 	}
-	return nil
+	return err
 }
 
 func ruleOf(n netlink.Rule) rule {

@@ -25,7 +25,7 @@ func (d device) String() string {
 }
 
 func (f portFlags) String() string {
-	var s string
+	var b strings.Builder
 	for _, flag := range []struct {
 		on   bool
 		name string
@@ -38,10 +38,10 @@ func (f portFlags) String() string {
 		{f.Isolated, "isolated"},
 	} {
 		if flag.on {
-			s += " " + flag.name
+			b.WriteString(" " + flag.name)
 		}
 	}
-	return s
+	return b.String()
 }
 
 func (b bridge) String() string {

@@ -36,7 +36,7 @@ func watch(ctx context.Context, sight *sight, log *slog.Logger, notify func()) e
 			continue
 		}
 		notify()
-		if err := events.serve(ctx, ticker.C, told, notify); err != nil {
+		if err := events.serve(ctx, ticker.C, told, notify); ctx.Err() == nil {
 			log.Debug("watch of the kernel begins again", "err", err)
 		}
 	}
@@ -97,7 +97,8 @@ func (e *events) listLinks() error {
 	return nil
 }
 
-// serve tells of what the reader finds, and looks at the files.
+// serve tells of what the reader finds, and looks at the files, until the reader
+// ends: by itself, or with ctx.
 func (e *events) serve(ctx context.Context, tick <-chan time.Time, told map[string]string, notify func()) error {
 	go func() { e.ended <- e.read() }()
 	defer e.socket.Close()
@@ -113,8 +114,7 @@ func (e *events) serve(ctx context.Context, tick <-chan time.Time, told map[stri
 			return err
 		case <-ctx.Done():
 			e.socket.Close()
-			<-e.ended
-			return ctx.Err()
+			return <-e.ended
 		}
 	}
 }

@@ -177,11 +177,7 @@ func (k *rtnetlink) setDevice(have, d device) error {
 		}
 	}
 	if have.Master != d.Master {
-		master, err := k.indexOf(d.Master)
-		if err != nil {
-			return err
-		}
-		if err := k.handle.LinkSetMasterByIndex(link, master); err != nil {
+		if err := k.setMaster(link, d.Master); err != nil {
 			return fmt.Errorf("master: %w", err)
 		}
 	}
@@ -190,15 +186,22 @@ func (k *rtnetlink) setDevice(have, d device) error {
 			return fmt.Errorf("flags of the port: %w", err)
 		}
 	}
-	if !have.Up {
-		if err := k.handle.LinkSetUp(link); err != nil {
-			if errors.Is(err, unix.EADDRINUSE) {
-				return fmt.Errorf("another program has UDP port %d: %w", d.Port, errdefs.ErrUnavailable)
-			}
-			return fmt.Errorf("up: %w", err)
-		}
+	if have.Up {
+		return nil
 	}
-	return nil
+	err = k.handle.LinkSetUp(link)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("another program has UDP port %d: %w", d.Port, errdefs.ErrUnavailable)
+	}
+	return err
+}
+
+func (k *rtnetlink) setMaster(link netlink.Link, name string) error {
+	master, err := k.indexOf(name)
+	if err != nil {
+		return err
+	}
+	return k.handle.LinkSetMasterByIndex(link, master)
 }
 
 // setPortFlags sets all flags at once; the library has not all of them.
