@@ -163,6 +163,7 @@ func networkRefusals(t *testing.T, s *site) {
 }
 
 func networksGo(t *testing.T, s *site) {
+	campaign(t)
 	via := s.Host(1)
 	for _, name := range []string{"web", "client", "apart"} {
 		shoal(t, via, "service", "rm", name)
