@@ -21,7 +21,7 @@ ARGS    ?=
 # Packages whose tests need no Docker Engine and no root.
 UNIT = $$($(GO) list -tags $(GOTAGS) ./... | grep -v '^shoal/integration')
 
-.PHONY: help setup build image fmt lint vet test unit race integration docker bench demo demo-down lab lab-swarm lab-down check golden fuzz cover sizes deps vuln changelog clean
+.PHONY: help setup build image fmt lint vet test unit race integration docker chaos bench demo demo-down lab lab-swarm lab-down check golden fuzz cover sizes deps vuln changelog clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ integration: ## run whole clusters in one process
 
 docker: setup build ## run the tests that need a real engine, and those on the lab
 	SHOAL_BIN=$(CURDIR)/bin/shoal $(TEST) -tags $(GOTAGS),docker -p 1 -timeout 40m -run $(or $(RUN),.) $(ARGS) ./integration/... $$(grep -rl --include='*_docker_test.go' '^//go:build docker' . | xargs -r -n1 dirname | sort -u | grep -v '^./integration')
+
+chaos: setup build ## campaigns on the lab: networks broken in every way, and changes under load
+	SHOAL_CHAOS=1 SHOAL_BIN=$(CURDIR)/bin/shoal $(TEST) -tags $(GOTAGS),docker -count 1 -timeout 40m -v -run $(or $(RUN),'TestNetworks$$|TestNetworkFaults|TestNothingIsDropped') $(ARGS) ./integration
 
 bench: build ## run the benchmarks, each beside its baseline
 	$(TEST) -run '^$$' -bench . -benchmem -timeout 30m $(ARGS) $(UNIT)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,8 +29,18 @@ type under struct {
 	replicas                uint64
 }
 
+// campaign is for tests that take long and want a machine of their own: they
+// run with make chaos.
+func campaign(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SHOAL_CHAOS") == "" {
+		t.Skip("a campaign: make chaos")
+	}
+}
+
 // TestNothingIsDropped changes a service in every way that must not be noticed.
 func TestNothingIsDropped(t *testing.T) {
+	campaign(t)
 	s := lossSite(t)
 	r := changed(t, s, under{rate: 300, updates: 3, scales: 2, drains: 2, replicas: 4})
 	t.Log(told(r))

@@ -22,6 +22,7 @@ const repairTime = 2 * time.Second
 // TestNetworkFaults breaks networks that carry traffic, one way after the
 // other. Each part leaves them whole.
 func TestNetworkFaults(t *testing.T) {
+	campaign(t)
 	s := formSite(t, 3, 1)
 	via := s.Host(1)
 	shoal(t, via, "network", "create", "front")

@@ -142,7 +142,7 @@ func networkRefusals(t *testing.T, s *site) {
 	}{
 		{[]string{"network", "create", "-d", "overlay", "front"}, "already exists"},
 		{[]string{"network", "create", "-d", "overlay", "--subnet", front.IPAM.Config[0].Subnet, "twice"}, "overlap"},
-		{[]string{"network", "create", "-d", "overlay", "--subnet", "10.77.0.0/31", "tiny"}, "small"},
+		{[]string{"network", "create", "-d", "overlay", "--subnet", "10.77.0.0/31", "tiny"}, "10.77.0.0/31"},
 		{[]string{"network", "create", "-d", "overlay", "--subnet", "10.252.9.0/24", "mesh"}, "mesh"},
 		{[]string{"network", "create", "-d", "overlay", "--ingress", "second"}, "ingress"},
 		{[]string{"network", "create", "-d", "overlay", "--opt", "colour=red", "opted"}, "colour"},
@@ -163,6 +163,7 @@ func networkRefusals(t *testing.T, s *site) {
 }
 
 func networksGo(t *testing.T, s *site) {
+	campaign(t)
 	via := s.Host(1)
 	for _, name := range []string{"web", "client", "apart"} {
 		shoal(t, via, "service", "rm", name)
