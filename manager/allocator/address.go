@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
@@ -149,33 +150,57 @@ func (g *giver) takeBack(addrs []netip.Prefix) {
 
 // exhausted says what of a network is used up, by whom, and what would help.
 func (g *giver) exhausted(n *state.Network, family []space) error {
-	within := func(a netip.Addr) bool {
-		for _, s := range family {
-			if s.has(a) {
-				return true
-			}
-		}
-		return false
-	}
-	var services, attachments uint64
-	for s := range g.view.ServicesOfNetwork(n.ID) {
-		for _, vip := range s.Endpoint.VirtualIPs {
-			if a, err := netip.ParsePrefix(vip.Addr); err == nil && vip.NetworkID == n.ID && within(a.Addr()) {
-				services++
-			}
-		}
-	}
-	for at := range g.view.AttachmentsOfNetwork(n.ID) {
-		for _, a := range at.Addrs {
-			if within(a.Addr()) {
-				attachments++
-			}
-		}
-	}
+	_, services, attachments := holders(g.view, n, family)
 	all := usableOf(family)
 	tasks := all - min(all, services+attachments) // those given a moment ago, too
 	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(
 		"network %s has no free %s address: all %d are in use (%d by tasks, %d by services, %d by attached containers); "+
 			"scale something on it down, or create a network with a larger subnet and use that",
 		n.Spec.Name, familyName(family[0].first), all, tasks, services, attachments))
+}
+
+// holders counts who has addresses of a family.
+func holders(v *state.View, n *state.Network, family []space) (tasks, services, attachments uint64) {
+	within := func(a netip.Addr) bool {
+		return slices.ContainsFunc(family, func(s space) bool { return s.has(a) })
+	}
+	count := func(addrs []netip.Prefix) (n uint64) {
+		for _, a := range addrs {
+			if within(a.Addr()) {
+				n++
+			}
+		}
+		return n
+	}
+	for t := range v.TasksOfNetwork(n.ID) {
+		for _, on := range t.Networks {
+			if on.NetworkID == n.ID {
+				tasks += count(on.Addrs)
+			}
+		}
+	}
+	for s := range v.ServicesOfNetwork(n.ID) {
+		for _, vip := range s.Endpoint.VirtualIPs {
+			if a, err := netip.ParsePrefix(vip.Addr); err == nil && vip.NetworkID == n.ID {
+				services += count([]netip.Prefix{a})
+			}
+		}
+	}
+	for a := range v.AttachmentsOfNetwork(n.ID) {
+		attachments += count(a.Addrs)
+	}
+	return tasks, services, attachments
+}
+
+// Room is how many addresses a network can give, and how many of them are not
+// in use, in the family that has the fewest left.
+func Room(v *state.View, n *state.Network) (all, free uint64) {
+	for i, family := range families(n) {
+		tasks, services, attachments := holders(v, n, family)
+		usable := usableOf(family)
+		if left := usable - min(usable, tasks+services+attachments); i == 0 || left < free {
+			all, free = usable, left
+		}
+	}
+	return all, free
 }

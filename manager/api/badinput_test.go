@@ -22,7 +22,9 @@ func badCluster(t *testing.T) *harness {
 	agent, agentRev := statetest.Service("agent", 0, statetest.Global)
 	web2, web2Rev := statetest.Service("wec", 1)
 	owner, ownerRev := statetest.Service("owner", 1)
-	owner.Endpoint.Ports = []swarm.PortConfig{{Protocol: "tcp", TargetPort: 80, PublishedPort: 8080, PublishMode: "ingress"}}
+	owner.Endpoint.Ports = []swarm.PortConfig{
+		{Protocol: "tcp", TargetPort: 80, PublishedPort: 8080, PublishMode: "ingress"}, {Protocol: "tcp", TargetPort: 81, PublishedPort: 8081, PublishMode: "host"},
+	}
 	h := newHarness(t, cluster, web, webRev, agent, agentRev, web2, web2Rev, owner, ownerRev,
 		overlayOf("ingressid", "ingress", "10.0.0.0/24"), overlayOf("frontid", "front", "10.0.1.0/24"), overlayOf("fullid", "full", "10.0.2.0/30"),
 		&state.Attachment{ID: "guest", NetworkID: "fullid", NodeID: "w1", Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.2.2/30")}},

@@ -239,6 +239,8 @@ func badSpecs() []badSpec {
 		{"target port", port(swarm.PortConfig{TargetPort: 65536, PublishMode: host}), 400, "EndpointSpec.Ports[0].TargetPort: 65536"},
 		{"published port", port(swarm.PortConfig{TargetPort: 1, PublishedPort: 70000, PublishMode: host}), 400, "EndpointSpec.Ports[0].PublishedPort: 70000"},
 		{"sctp on all nodes", port(swarm.PortConfig{TargetPort: 80, Protocol: "sctp"}), 501, "EndpointSpec.Ports[0].Protocol sctp: not supported by this version of shoal; publish it with mode=host"},
+		{"host port that is taken", port(swarm.PortConfig{TargetPort: 80, PublishedPort: 8080, PublishMode: host}), 400, "port '8080' is already in use by service 'owner' (owner) as an ingress port"},
+		{"port that is taken on hosts", port(swarm.PortConfig{TargetPort: 80, PublishedPort: 8081}), 400, "port '8081' is already in use by service 'owner' (owner) as a host-published port"},
 		{"port that is taken", port(swarm.PortConfig{TargetPort: 80, PublishedPort: 8080}), 400, "port '8080' is already in use by service 'owner' (owner) as an ingress port"},
 		{"host port that is taken", port(swarm.PortConfig{TargetPort: 80, PublishedPort: 8080, PublishMode: host}), 400, "port '8080' is already in use by service 'owner'"},
 		{"port twice", func(s *swarm.ServiceSpec) {
@@ -249,19 +251,22 @@ func badSpecs() []badSpec {
 		{"dnsrr with ingress port", func(s *swarm.ServiceSpec) {
 			s.EndpointSpec = &swarm.EndpointSpec{Mode: "dnsrr", Ports: []swarm.PortConfig{{TargetPort: 1}}}
 		}, 400, "port published with ingress mode can't be used with dnsrr mode"},
-		{"unknown network", networks(swarm.NetworkAttachmentConfig{Target: "back"}), 404, "network back not found"},
+		{"unknown network", networks(swarm.NetworkAttachmentConfig{Target: "back"}), 500, "network back not found"},
 		{"ingress by name", networks(swarm.NetworkAttachmentConfig{Target: "ingress"}), 400, "Service cannot be explicitly attached to the ingress network"},
 		{"network twice", networks(swarm.NetworkAttachmentConfig{Target: "front"}, swarm.NetworkAttachmentConfig{Target: "frontid"}), 400, "network front is named twice"},
 		{"alias that is no name", networks(swarm.NetworkAttachmentConfig{Target: "front", Aliases: []string{"a b"}}), 400, "TaskTemplate.Networks[0].Aliases"},
 		{"driver options", networks(swarm.NetworkAttachmentConfig{Target: "front", DriverOpts: map[string]string{"a": "b"}}), 501, "TaskTemplate.Networks[0].DriverOpts"},
 		{"full network", networks(swarm.NetworkAttachmentConfig{Target: "full"}), 400, "network full has no free IPv4 address"},
+		{"ambiguous network", networks(swarm.NetworkAttachmentConfig{Target: "f"}), 400, "network f is ambiguous (2 matches found)"},
+		{"predefined network and another", networks(swarm.NetworkAttachmentConfig{Target: "front"}, swarm.NetworkAttachmentConfig{Target: "host"}), 400, "TaskTemplate.Networks[1].Target: a service on network host can be on no other"},
+		{"empty alias", networks(swarm.NetworkAttachmentConfig{Target: "front", Aliases: []string{"ok", ""}}), 400, "invalid TaskTemplate.Networks[0].Aliases"},
 		{"network without target", networks(swarm.NetworkAttachmentConfig{}), 400, "TaskTemplate.Networks[0].Target: it is empty"},
 		{"two networks", networks(swarm.NetworkAttachmentConfig{Target: "bridge"}, swarm.NetworkAttachmentConfig{Target: "host"}), 400, "a service on network bridge can be on no other"},
 		{"network alias", networks(swarm.NetworkAttachmentConfig{Target: "bridge", Aliases: []string{"x"}}), 501, "TaskTemplate.Networks[0].Aliases"},
 		{"network option", networks(swarm.NetworkAttachmentConfig{Target: "host", DriverOpts: map[string]string{"x": "y"}}), 501, "TaskTemplate.Networks[0].DriverOpts"},
 		{"unknown legacy network", func(s *swarm.ServiceSpec) {
 			s.Networks = []swarm.NetworkAttachmentConfig{{Target: "back"}} //nolint:staticcheck // deprecated, and honoured
-		}, 404, "network back not found"},
+		}, 500, "network back not found"},
 		{"port of all nodes on bridge", func(s *swarm.ServiceSpec) {
 			s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: "bridge"}}
 			s.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{{TargetPort: 1}}}

@@ -52,6 +52,9 @@ func resolveNetworks(v *state.View, spec *swarm.ServiceSpec) error {
 			continue
 		}
 		n, err := findNetwork(v, at.Target)
+		if errdefs.IsNotFound(err) {
+			return failed("%v", err) // 500, as Swarm
+		}
 		if err != nil {
 			return err
 		}

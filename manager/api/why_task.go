@@ -33,7 +33,7 @@ func explainTask(v *state.View, t *state.Task, now time.Time) Why {
 	case t.Status.State == taskstate.Pending:
 		explainPending(v, t, &why)
 	case t.Status.State == taskstate.New:
-		why.Cause = "it has just been created and waits to be handed to the scheduler"
+		explainNew(v, t, &why)
 	case t.Desired == taskstate.Ready && t.StartAfter.After(now):
 		explainDelay(v, t, now, &why)
 	case t.Desired == taskstate.Ready && t.Status.State == taskstate.Ready:
