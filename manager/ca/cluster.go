@@ -30,7 +30,7 @@ const (
 	defaultAddrPool      = "10.0.0.0/8"
 
 	// What the nodes' own networks are taken from, a /24 each. The smallest pool
-	// has room for four nodes.
+	// has room for three nodes.
 	defaultMeshPool = "10.252.0.0/14"
 	maxMeshBits     = 22
 )
