@@ -65,14 +65,22 @@ func goldenUpdates() [][]state.Change {
 	}
 }
 
+// goldens are what fixtures are made from, by the names of their files. What a
+// version adds to the format gets a name of its own.
+func goldens() map[string][][]state.Change {
+	return map[string][][]state.Change{"all": goldenUpdates(), "networks": goldenNetworks()}
+}
+
 func TestEveryVersionOfEntryIsRead(t *testing.T) {
-	fixture(t, "testdata/entries/v1/all.json", func() []byte {
-		data, err := entry(newDB(t), time.Unix(1_700_000_000, 0), goldenUpdates()...).Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
-	})
+	for name, updates := range goldens() {
+		fixture(t, "testdata/entries/v1/"+name+".json", func() []byte {
+			data, err := entry(newDB(t), time.Unix(1_700_000_000, 0), updates...).Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return data
+		})
+	}
 	paths, err := filepath.Glob("testdata/entries/v*/*.json")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no fixtures: %v", err)
@@ -96,17 +104,19 @@ func TestEveryVersionOfEntryIsRead(t *testing.T) {
 }
 
 func TestEveryVersionOfSnapshotIsRead(t *testing.T) {
-	fixture(t, "testdata/snapshots/v1/all.snapshot", func() []byte {
-		db := newDB(t)
-		if err := db.Apply(entry(db, time.Unix(1_700_000_000, 0), goldenUpdates()...)); err != nil {
-			t.Fatal(err)
-		}
-		var buf bytes.Buffer
-		if err := db.View().WriteSnapshot(&buf); err != nil {
-			t.Fatal(err)
-		}
-		return buf.Bytes()
-	})
+	for name, updates := range goldens() {
+		fixture(t, "testdata/snapshots/v1/"+name+".snapshot", func() []byte {
+			db := newDB(t)
+			if err := db.Apply(entry(db, time.Unix(1_700_000_000, 0), updates...)); err != nil {
+				t.Fatal(err)
+			}
+			var buf bytes.Buffer
+			if err := db.View().WriteSnapshot(&buf); err != nil {
+				t.Fatal(err)
+			}
+			return buf.Bytes()
+		})
+	}
 	paths, err := filepath.Glob("testdata/snapshots/v*/*.snapshot")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no fixtures: %v", err)
