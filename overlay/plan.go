@@ -295,7 +295,12 @@ func (p *planner) service(s assignment.Service) {
 			p.w.filter.VIPs = append(p.w.filter.VIPs, v)
 		}
 	}
-	for _, port := range s.Ports {
+	p.published(s.Ports, backends)
+}
+
+// published answers at ports that are published on all nodes.
+func (p *planner) published(ports []assignment.Port, backends []*assignment.Endpoint) {
+	for _, port := range ports {
 		v := filter.Port{Protocol: port.Protocol, Port: port.Published}
 		for _, e := range backends {
 			for _, a := range e.Mesh {

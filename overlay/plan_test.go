@@ -60,7 +60,8 @@ func TestPlanLeadsToEveryEndpointElsewhere(t *testing.T) {
 	w := plan(webFabric(), here())
 	mac := [6]byte{0x02, 0x42, 10, 0, 1, 11}
 	for _, want := range []link.Neighbour{
-		{Link: "shoalb1001", IP: addr("10.0.1.11"), MAC: mac}, {Link: "shoalb1001", IP: addr("fd00:9::11"), MAC: mac},
+		{Link: "shoalb1001", IP: addr("10.0.1.11"), MAC: mac},
+		{Link: "shoalb1001", IP: addr("fd00:9::11"), MAC: mac},
 		{Link: "shoal0", IP: addr("10.252.2.254"), MAC: [6]byte{0x02, 0x5a, 0, 0, 0, 2}},
 	} {
 		if !slices.Contains(w.link.Neighbours, want) {
@@ -217,8 +218,10 @@ func large() assignment.Known {
 	f := assignment.Fabric{Config: &assignment.FabricConfig{Port: 4789, Pool: prefix("10.252.0.0/14")}}
 	for i := 1; i <= 100; i++ {
 		f.Peers = append(f.Peers, peer(i))
-		f.Networks = append(f.Networks, assignment.Network{ID: fmt.Sprintf("net%d", i), Name: fmt.Sprintf("net%d", i), VNI: uint32(4096 + i),
-			Pools: []assignment.Pool{{Subnet: prefix(fmt.Sprintf("10.%d.0.0/16", i)), Gateway: addr(fmt.Sprintf("10.%d.0.1", i))}}})
+		f.Networks = append(f.Networks, assignment.Network{
+			ID: fmt.Sprintf("net%d", i), Name: fmt.Sprintf("net%d", i), VNI: uint32(4096 + i),
+			Pools: []assignment.Pool{{Subnet: prefix(fmt.Sprintf("10.%d.0.0/16", i)), Gateway: addr(fmt.Sprintf("10.%d.0.1", i))}},
+		})
 	}
 	for s := range 1000 {
 		network, nth := s%100+1, s/100

@@ -64,9 +64,12 @@ func linkName(name string) []byte {
 	return b
 }
 
-func iif(name string) []expr.Any    { return meta(expr.MetaKeyIIFNAME, expr.CmpOpEq, linkName(name)) }
+func iif(name string) []expr.Any { return meta(expr.MetaKeyIIFNAME, expr.CmpOpEq, linkName(name)) }
+
 func notIIF(name string) []expr.Any { return meta(expr.MetaKeyIIFNAME, expr.CmpOpNeq, linkName(name)) }
-func oif(name string) []expr.Any    { return meta(expr.MetaKeyOIFNAME, expr.CmpOpEq, linkName(name)) }
+
+func oif(name string) []expr.Any { return meta(expr.MetaKeyOIFNAME, expr.CmpOpEq, linkName(name)) }
+
 func notOIF(name string) []expr.Any { return meta(expr.MetaKeyOIFNAME, expr.CmpOpNeq, linkName(name)) }
 
 // ours is a link whose name begins as all of ours do.
@@ -83,8 +86,8 @@ func payload(base expr.PayloadBase, offset, length, register uint32) expr.Any {
 	return &expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: length}
 }
 
-func saddr(f family, register uint32) expr.Any {
-	return payload(expr.PayloadBaseNetworkHeader, f.src, f.length, register)
+func saddr(f family) expr.Any {
+	return payload(expr.PayloadBaseNetworkHeader, f.src, f.length, reg)
 }
 
 func daddr(f family, register uint32) expr.Any {

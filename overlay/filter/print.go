@@ -24,7 +24,7 @@ type nfgenmsg [4]byte
 func (m nfgenmsg) Len() int          { return len(m) }
 func (m nfgenmsg) Serialize() []byte { return m[:] }
 
-func ask(kind, answer int, flags int, attrs ...*nl.RtAttr) ([][]byte, error) {
+func ask(kind, answer, flags int, attrs ...*nl.RtAttr) ([][]byte, error) {
 	r := nl.NewNetlinkRequest(subsystem|kind, flags)
 	r.AddData(nfgenmsg{unix.NFPROTO_INET, unix.NFNETLINK_V0})
 	for _, a := range attrs {

@@ -50,13 +50,12 @@ func (b *batch) note(err error) {
 }
 
 // set names one that is there, or makes it, with its elements.
-func (b *batch) set(s nftables.Set, elements []nftables.SetElement) *nftables.Set {
+func (b *batch) set(s nftables.Set, elements []nftables.SetElement) {
 	s.Table = b.table
 	b.sets[s.Name] = &s
 	first := elements[:min(len(elements), maxElements)]
 	b.note(b.conn.AddSet(&s, first))
 	b.add(s.Name, elements[len(first):])
-	return &s
 }
 
 func (b *batch) add(name string, elements []nftables.SetElement) {
@@ -119,7 +118,7 @@ func shapes() map[string]nftables.Set {
 }
 
 func (b *batch) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority int) func(...[]expr.Any) {
-	c := b.conn.AddChain(&nftables.Chain{Name: name, Table: b.table, Type: kind, Hooknum: hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(priority))}) //nolint:gosec // small
+	c := b.conn.AddChain(&nftables.Chain{Name: name, Table: b.table, Type: kind, Hooknum: hook, Priority: new(nftables.ChainPriority(priority))}) //nolint:gosec // small
 	return func(parts ...[]expr.Any) {
 		b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: c, Exprs: rule(parts...)})
 	}
@@ -161,7 +160,7 @@ func (b *batch) guard(w Want) {
 	vni := []expr.Any{payload(expr.PayloadBaseTransportHeader, 12, 4, reg)}
 	for i, f := range families() {
 		peers := []*nftables.Set{in4, in6}[i]
-		pre(isFamily(f), proto(unix.IPPROTO_UDP), dport(uint16(w.Port)), vni, in(b.sets[setVNIs]), []expr.Any{saddr(f, reg)}, notIn(peers), drop()) //nolint:gosec // a port
+		pre(isFamily(f), proto(unix.IPPROTO_UDP), dport(uint16(w.Port)), vni, in(b.sets[setVNIs]), []expr.Any{saddr(f)}, notIn(peers), drop()) //nolint:gosec // a port
 	}
 	v4 := families()[0]
 	pre(isFamily(v4), []expr.Any{daddr(v4, reg)}, within(v4.loopback), drop())
@@ -228,20 +227,20 @@ func (b *batch) source(w Want) {
 	post := b.chain("sources", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, prioSNAT)
 	masquerade := []expr.Any{&expr.Masq{}}
 	for _, f := range families() {
-		post(isFamily(f), []expr.Any{saddr(f, reg), daddr(f, f.second)}, in(b.sets[f.own]), masquerade)
+		post(isFamily(f), []expr.Any{saddr(f), daddr(f, f.second)}, in(b.sets[f.own]), masquerade)
 		for _, name := range []string{w.MeshBridge, w.MeshLink} {
-			post(oif(name), isFamily(f), []expr.Any{saddr(f, reg)}, within(f.loopback), masquerade)
+			post(oif(name), isFamily(f), []expr.Any{saddr(f)}, within(f.loopback), masquerade)
 		}
 	}
 	for _, h := range w.Homes {
 		f := familyOf(h.Addr)
-		same := []expr.Any{saddr(f, reg), cmp(expr.CmpOpEq, h.Addr.AsSlice()), daddr(f, reg)}
+		same := []expr.Any{saddr(f), cmp(expr.CmpOpEq, h.Addr.AsSlice()), daddr(f, reg)}
 		post(oif(w.MeshLink), isFamily(f), same, within(h.Mesh), masquerade)
 	}
 	for _, pool := range w.MeshPools {
 		f := familyOf(pool.Addr())
-		stay := []expr.Any{saddr(f, reg), &expr.NAT{Type: expr.NATTypeSourceNAT, Family: f.nat, RegAddrMin: reg}}
-		post(oif(w.MeshLink), isFamily(f), []expr.Any{saddr(f, reg)}, within(pool), stay)
+		stay := []expr.Any{saddr(f), &expr.NAT{Type: expr.NATTypeSourceNAT, Family: f.nat, RegAddrMin: reg}}
+		post(oif(w.MeshLink), isFamily(f), []expr.Any{saddr(f)}, within(pool), stay)
 	}
 }
 

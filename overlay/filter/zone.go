@@ -49,7 +49,7 @@ func addZones(w Want) error {
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // what matters has been answered by then
 	end := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
 	rule := append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, attrs...)
 	sent, err := conn.SendMessages([]netlink.Message{

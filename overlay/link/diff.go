@@ -251,28 +251,7 @@ const (
 // diff is what turns have into want. Where an entry of the same key has another
 // value it is replaced, not removed and added.
 func diff(have, want state) changes {
-	var all changes
-	for name, d := range want.devices {
-		was, there := have.devices[name]
-		if there && d.mac == "" {
-			was.mac = ""
-		}
-		if !there {
-			all = append(all, change{true, named{name, d, nil}, orderDevice})
-		} else if was != d {
-			all = append(all, change{true, named{name, d, &was}, orderDevice})
-		}
-	}
-	for name, d := range have.devices {
-		if _, wanted := want.devices[name]; !wanted {
-			all = append(all, change{false, named{name, d, nil}, orderDevice})
-		}
-	}
-	for name, b := range want.bridges {
-		if was, there := have.bridges[name]; !there || b.MTU != 0 && was.MTU != b.MTU {
-			all = append(all, change{true, b, orderBridge})
-		}
-	}
+	all := diffDevices(have, want)
 	all = diffSets(all, have.addrs, want.addrs, orderAddr, func(a Addr) Addr { return a })
 	all = diffSets(all, have.forwards, want.forwards, orderForward, func(f Forward) entry { return entry{f.Link, f.MAC} })
 	all = diffSets(all, have.entries, want.entries, orderEntry, func(e entry) entry { return e })
@@ -300,6 +279,33 @@ func diff(have, want state) changes {
 		}
 		return a.order - b.order
 	})
+	return all
+}
+
+// diffDevices is what turns the devices and bridges of have into those of want.
+// Bridges belong to the engine: they are changed, and never removed.
+func diffDevices(have, want state) (all changes) {
+	for name, d := range want.devices {
+		was, there := have.devices[name]
+		if there && d.mac == "" {
+			was.mac = ""
+		}
+		if !there {
+			all = append(all, change{true, named{name, d, nil}, orderDevice})
+		} else if was != d {
+			all = append(all, change{true, named{name, d, &was}, orderDevice})
+		}
+	}
+	for name, d := range have.devices {
+		if _, wanted := want.devices[name]; !wanted {
+			all = append(all, change{false, named{name, d, nil}, orderDevice})
+		}
+	}
+	for name, b := range want.bridges {
+		if was, there := have.bridges[name]; !there || b.MTU != 0 && was.MTU != b.MTU {
+			all = append(all, change{true, b, orderBridge})
+		}
+	}
 	return all
 }
 

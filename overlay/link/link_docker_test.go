@@ -57,8 +57,10 @@ func sample() Want {
 		},
 		Bridges: []Bridge{{Name: "shoalb1001", MTU: 1450}},
 		Addrs: []Addr{
-			{"shoal0", netip.MustParsePrefix("10.252.1.254/32")}, {"shoalb1001", netip.MustParsePrefix("10.0.1.2/32")},
-			{"shoal0", netip.MustParsePrefix("fd00:1::3/128")}, {"shoalb1001", netip.MustParsePrefix("fd00:9::2/128")},
+			{"shoal0", netip.MustParsePrefix("10.252.1.254/32")},
+			{"shoalb1001", netip.MustParsePrefix("10.0.1.2/32")},
+			{"shoal0", netip.MustParsePrefix("fd00:1::3/128")},
+			{"shoalb1001", netip.MustParsePrefix("fd00:9::2/128")},
 		},
 		Forwards:   []Forward{{"shoal0", peer, node}, {"shoalx1001", mac, node}},
 		Neighbours: []Neighbour{{"shoal0", via, peer}, {"shoalb1001", netip.MustParseAddr("10.0.1.11"), mac}, {"shoalb1001", netip.MustParseAddr("fd00:9::11"), mac}},
