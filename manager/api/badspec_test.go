@@ -242,7 +242,6 @@ func badSpecs() []badSpec {
 		{"host port that is taken", port(swarm.PortConfig{TargetPort: 80, PublishedPort: 8080, PublishMode: host}), 400, "port '8080' is already in use by service 'owner' (owner) as an ingress port"},
 		{"port that is taken on hosts", port(swarm.PortConfig{TargetPort: 80, PublishedPort: 8081}), 400, "port '8081' is already in use by service 'owner' (owner) as a host-published port"},
 		{"port that is taken", port(swarm.PortConfig{TargetPort: 80, PublishedPort: 8080}), 400, "port '8080' is already in use by service 'owner' (owner) as an ingress port"},
-		{"host port that is taken", port(swarm.PortConfig{TargetPort: 80, PublishedPort: 8080, PublishMode: host}), 400, "port '8080' is already in use by service 'owner'"},
 		{"port twice", func(s *swarm.ServiceSpec) {
 			s.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{
 				{TargetPort: 1, PublishedPort: 5, PublishMode: host}, {Protocol: "tcp", TargetPort: 2, PublishedPort: 5, PublishMode: host},
