@@ -24,6 +24,7 @@ type Batch struct {
 // effect.
 type Applied struct {
 	NodeID string `json:"nodeID"`
+	Boot   string `json:"boot"`
 	Index  uint64 `json:"index"`
 }
 

@@ -35,7 +35,7 @@ func benchDispatcher(b *testing.B) (*Dispatcher, *statetest.Store) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	d.setTerm(&term{d: d, ledger: newLedger(time.Now()), applied: newApplied()})
+	d.setTerm(&term{d: d, ledger: newLedger(time.Now())})
 	d.hub.open(store.View())
 	for i := range benchNodes {
 		s := d.newSession(b.Context(), fmt.Sprintf("n%05d", i), "worker", assignment.Hello{Boot: "boot", Index: store.View().Index()})
@@ -118,4 +118,60 @@ func BenchmarkStatuses2000(b *testing.B) {
 			b.Fatal(len(got))
 		}
 	}
+}
+
+// BenchmarkFabricOneChange is one task of 10,000 that becomes ready to serve
+// and ceases to be, in 1,000 services on 100 networks, with 100 sessions.
+func BenchmarkFabricOneChange(b *testing.B) {
+	store := statetest.New()
+	var changes []state.Change
+	for i := range 100 {
+		changes = append(changes, state.Put(networkObject(fmt.Sprintf("net%d", i), false)), state.Put(statetest.Node(fmt.Sprintf("n%d", i))))
+	}
+	onNetwork := func(i int) *state.Task {
+		t := statetest.Task(fmt.Sprintf("t%d", i), fmt.Sprintf("s%d", i/10), i%10+1, fmt.Sprintf("n%d", i*7%100))
+		t.Networks = []state.TaskNetwork{{NetworkID: fmt.Sprintf("net%d", i/100)}}
+		return t
+	}
+	for i := range 1000 {
+		service, revision := statetest.Service(fmt.Sprintf("s%d", i), 10)
+		changes = append(changes, state.Put(service), state.Put(revision))
+	}
+	for i := range 10_000 {
+		changes = append(changes, state.Put(onNetwork(i)))
+	}
+	store.Apply(changes...)
+	d, err := New(Config{NodeID: "m1", Store: store, Identity: unknown, Forward: nowhere})
+	if err != nil {
+		b.Fatal(err)
+	}
+	d.hub.open(store.View())
+	for i := range 100 {
+		s := d.newSession(b.Context(), fmt.Sprintf("n%d", i), "worker", assignment.Hello{Boot: "boot", Index: store.View().Index()})
+		if err := d.hub.attach(b.Context(), s); err != nil {
+			b.Fatal(err)
+		}
+		d.hub.take(s)
+	}
+	told := 0
+	for n := 0; b.Loop(); n++ {
+		b.StopTimer()
+		t := onNetwork(4242)
+		if n%2 == 0 {
+			t.Status.State = taskstate.Starting
+		}
+		store.Put(t)
+		v := store.View()
+		b.StartTimer()
+		d.hub.advance(v)
+		for _, s := range d.hub.sessions {
+			if len(s.wake) > 0 {
+				<-s.wake
+				if f := d.hub.take(s).Fabric; f != nil && len(f.Endpoints) == 1 {
+					told++
+				}
+			}
+		}
+	}
+	b.ReportMetric(float64(told)/float64(b.N), "sessions/change")
 }

@@ -204,7 +204,7 @@ func TestATaskMayStopOnceAllNodesKnow(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		report(Applied{"n1", store.View().Index()}, Applied{"n2", store.View().Index()})
+		report(Applied{"n1", "b", store.View().Index()}, Applied{"n2", "b", store.View().Index()})
 		leaving := on("t1", "n1")
 		leaving.Desired = taskstate.Shutdown
 		store.Put(leaving)
@@ -214,11 +214,11 @@ func TestATaskMayStopOnceAllNodesKnow(t *testing.T) {
 		if withdrawn() {
 			t.Error("withdrawn before any node knows")
 		}
-		report(Applied{"n1", at}, Applied{"n2", at - 1}, Applied{"n3", at})
+		report(Applied{"n1", "b", at}, Applied{"n2", "b", at - 1}, Applied{"n3", "b", at})
 		if withdrawn() {
 			t.Error("withdrawn before n2 knows")
 		}
-		report(Applied{"n2", at})
+		report(Applied{"n2", "b", at})
 		if !withdrawn() {
 			t.Error("not withdrawn once n1 and n2 know; n3 is not on the network, n4 is down")
 		}

@@ -170,6 +170,9 @@ type worker struct {
 	keys    [][]byte
 	roles   []swarm.NodeRole
 	refused error
+	known   assignment.Known
+	stuck   bool   // its data plane takes nothing in
+	newest  uint64 // index of the newest line
 }
 
 // start starts a daemon on a node; it holds what last held, if not nil.
@@ -241,7 +244,39 @@ func (w *worker) apply(d assignment.Down) error {
 		delete(w.tasks, id)
 	}
 	w.index = max(w.index, d.Index)
+	if d.Fabric != nil {
+		w.known = w.known.With(*d.Fabric)
+	}
+	if d.Index > 0 {
+		w.newest = d.Index
+	}
+	if !w.stuck {
+		w.Applied(w.newest)
+	}
 	return nil
+}
+
+// stick makes the worker's data plane take nothing in, or all at once again.
+func (w *worker) stick(stuck bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stuck = stuck; !stuck {
+		w.Applied(w.newest)
+	}
+}
+
+// serving lists the endpoints to which the worker sends something new.
+func (w *worker) serving() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := []string{}
+	for id, e := range w.known.Endpoints {
+		if e.Serving {
+			list = append(list, id)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // has returns the worker's tasks as "id desired".

@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -12,35 +11,9 @@ import (
 	"shoal/raftstore/state"
 )
 
-// applied is what the leader knows of how far the nodes' networks are: the
-// index of the state that each has in effect. A new leader starts with nothing
-// and hears all within a heartbeat.
-type applied struct {
-	wake chan struct{} // 1: an index has grown
-
-	mu sync.Mutex
-	at map[string]uint64 // by node
-}
-
-func newApplied() *applied { return &applied{wake: make(chan struct{}, 1), at: map[string]uint64{}} }
-
-func (a *applied) hear(list []Applied) {
-	if len(list) == 0 {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, x := range list {
-		a.at[x.NodeID] = max(a.at[x.NodeID], x.Index)
-	}
-	wake(a.wake)
-}
-
-func (a *applied) index(nodeID string) uint64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.at[nodeID]
-}
+// neverServed is the index from which a task does not serve that never did:
+// every node that has said anything has it in effect.
+const neverServed = 1
 
 // withdraw writes down, until ctx ends, which tasks may stop: those that every
 // node which may send them something knows to be leaving.
@@ -52,21 +25,21 @@ func (t *term) withdraw(ctx context.Context) error {
 		changed := t.d.cfg.Store.Changed()
 		v := t.d.cfg.Store.View()
 		seen = noteLeaving(v, seen, since)
-		ready := t.withdrawn(v, since, began)
-		if len(ready) > 0 {
+		if ready := t.withdrawn(v, since, began); len(ready) > 0 {
 			err := t.update(ctx, func(v *state.View) []state.Change { return planWithdrawn(v, ready) })
 			if err != nil {
 				return fmt.Errorf("withdraw tasks: %w", err)
 			}
-			continue
 		}
-		news := t.applied.wake
-		if len(since) == 0 {
-			news = nil // nobody waits
+		var news <-chan struct{}
+		var again <-chan time.Time
+		if len(since) > 0 {
+			news, again = t.ledger.applied, time.After(judgeEvery) // a node may fall silent
 		}
 		select {
 		case <-changed:
 		case <-news:
+		case <-again:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -85,7 +58,11 @@ func noteLeaving(v *state.View, seen uint64, since map[string]uint64) uint64 {
 				continue
 			}
 			older, _ := e.Old.(*state.Task)
-			if older == nil || older.Desired < taskstate.Shutdown || since[newer.ID] == 0 {
+			switch {
+			case older != nil && older.Leaving() && since[newer.ID] != 0:
+			case older != nil && !older.Leaving() && older.Desired >= taskstate.Shutdown:
+				since[newer.ID] = neverServed // it was to stop before it ran
+			default:
 				since[newer.ID] = e.Index
 			}
 		}
@@ -105,7 +82,7 @@ func noteLeaving(v *state.View, seen uint64, since map[string]uint64) uint64 {
 
 // withdrawn returns the tasks that all nodes concerned know to be leaving.
 func (t *term) withdrawn(v *state.View, since map[string]uint64, began map[string]time.Time) (ready []string) {
-	nodes := map[string]ids{} // ready nodes by network
+	nodes := map[string][]*state.Node{} // ready nodes by network
 	for id, index := range since {
 		if began[id].IsZero() {
 			began[id] = time.Now()
@@ -124,30 +101,30 @@ func (t *term) withdrawn(v *state.View, since map[string]uint64, began map[strin
 	return ready
 }
 
-// known reports whether every ready node that may know a task has index in
-// effect. nodes remembers which those are.
-func (t *term) known(v *state.View, task *state.Task, index uint64, nodes map[string]ids) bool {
+// known reports whether every ready node that may know a task, and is heard of,
+// has index in effect. nodes remembers which may.
+func (t *term) known(v *state.View, task *state.Task, index uint64, nodes map[string][]*state.Node) bool {
+	now := time.Now()
 	for _, n := range task.Networks {
 		on, ok := nodes[n.NetworkID]
 		if !ok {
 			on = readyOn(v, n.NetworkID)
 			nodes[n.NetworkID] = on
 		}
-		for id := range on {
-			if t.applied.index(id) < index {
-				return false
-			}
+		if t.ledger.awaits(on, index, now) {
+			return false
 		}
 	}
 	return true
 }
 
 // readyOn are the ready nodes that are on a network; all of them on ingress.
-func readyOn(v *state.View, networkID string) ids {
-	on := ids{}
+func readyOn(v *state.View, networkID string) (on []*state.Node) {
+	seen := ids{}
 	add := func(n *state.Node) {
-		if n != nil && n.Status.State == swarm.NodeStateReady {
-			on[n.ID] = true
+		if n != nil && n.Status.State == swarm.NodeStateReady && !seen[n.ID] {
+			seen[n.ID] = true
+			on = append(on, n)
 		}
 	}
 	if networkID == ingressOf(v) {

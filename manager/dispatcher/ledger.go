@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,12 +23,18 @@ const (
 	// well below DownAfterDead, so that the first nodes of a storm are not
 	// declared down before its size shows.
 	suspectAfter = 4 * Heartbeat
+	// awaitFor is the silence for which a task that leaves waits for a node: the
+	// time in which a worker finds another manager and a new leader hears of all.
+	// It is well below the 5 s after which a worker stops such a task anyway.
+	awaitFor = 2500 * time.Millisecond
 )
 
 // ledger is what the leader has heard of each node in its term. A new leader
 // starts with an empty one: everybody gets the full grace period again. It has
 // no clock; callers tell it the time.
 type ledger struct {
+	applied chan struct{} // 1: some node has more in effect
+
 	mu    sync.Mutex
 	since time.Time // no node counts as silent from before this
 	words map[string]word
@@ -38,11 +45,12 @@ type ledger struct {
 type word struct {
 	boot, manager string
 	at            time.Time
-	open          bool // its session has not been closed
+	open          bool   // its session has not been closed
+	applied       uint64 // the index that this boot has in effect
 }
 
 func newLedger(now time.Time) *ledger {
-	return &ledger{since: now, words: map[string]word{}, lost: map[string]time.Time{}}
+	return &ledger{applied: make(chan struct{}, 1), since: now, words: map[string]word{}, lost: map[string]time.Time{}}
 }
 
 // excuse starts the grace period of all nodes anew: the leader itself did not
@@ -89,15 +97,50 @@ func (l *ledger) hear(v *state.View, b Batch, now time.Time) (h heard) {
 			h.refused = append(h.refused, refusal)
 			continue
 		}
-		if at := now.Add(-a.Age); at.After(l.words[a.NodeID].at) {
-			l.words[a.NodeID] = word{boot: a.Boot, manager: b.ManagerID, at: at, open: true}
-		}
+		l.aliveLocked(a, b.ManagerID, now.Add(-a.Age))
 		// An old word of a node that has been declared down is no return.
 		if status := node.Status; a.Age < suspectAfter && (status.State != swarm.NodeStateReady || status.Message == messageBraked) {
 			h.revived = append(h.revived, a.NodeID)
 		}
 	}
+	for _, a := range b.Applied {
+		l.applyLocked(a)
+	}
 	return h
+}
+
+func (l *ledger) aliveLocked(a Alive, manager string, at time.Time) {
+	old := l.words[a.NodeID]
+	if !at.After(old.at) {
+		return
+	}
+	next := word{boot: a.Boot, manager: manager, at: at, open: true}
+	if old.boot == a.Boot {
+		next.applied = old.applied
+	}
+	l.words[a.NodeID] = next
+}
+
+// applyLocked notes what a node has in effect. What an earlier boot had does
+// not count: the next one may have started from less.
+func (l *ledger) applyLocked(a Applied) {
+	w, known := l.words[a.NodeID]
+	if known && w.boot != a.Boot || a.Index <= w.applied {
+		return
+	}
+	w.boot, w.applied = a.Boot, a.Index
+	l.words[a.NodeID] = w
+	wake(l.applied)
+}
+
+// awaits reports whether any of these nodes is there and does not have an index
+// in effect yet.
+func (l *ledger) awaits(nodes []*state.Node, index uint64, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(nodes, func(n *state.Node) bool {
+		return l.words[n.ID].applied < index && now.Sub(l.lastLocked(n, now)) < awaitFor
+	})
 }
 
 func (l *ledger) refuseLocked(n *state.Node, nodeID, boot string, now time.Time) (Refusal, bool) {

@@ -25,7 +25,7 @@ type outbox struct {
 	opened    []*opening
 	gone      []Gone
 	described map[string]swarm.NodeDescription // by node, the newest
-	applied   map[string]uint64                // by node, the highest
+	applied   map[string]Applied               // by node, the highest of its newest boot
 }
 
 // opening is a session that waits for the leader's grant.
@@ -36,7 +36,7 @@ type opening struct {
 }
 
 func newOutbox() *outbox {
-	return &outbox{wake: make(chan struct{}, 1), described: map[string]swarm.NodeDescription{}, applied: map[string]uint64{}}
+	return &outbox{wake: make(chan struct{}, 1), described: map[string]swarm.NodeDescription{}, applied: map[string]Applied{}}
 }
 
 func (o *outbox) change(f func()) {
@@ -71,10 +71,12 @@ func (o *outbox) describe(nodeID string, d swarm.NodeDescription) {
 }
 
 // apply notes up to which index a node has the fabric in effect.
-func (o *outbox) apply(nodeID string, index uint64, news bool) {
+func (o *outbox) apply(a Applied, news bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.applied[nodeID] = max(o.applied[nodeID], index)
+	if old := o.applied[a.NodeID]; old.Boot != a.Boot || old.Index < a.Index {
+		o.applied[a.NodeID] = a
+	}
 	if news {
 		wake(o.wake)
 	}
@@ -85,7 +87,7 @@ type parcel struct {
 	opened    []*opening
 	gone      []Gone
 	described map[string]swarm.NodeDescription
-	applied   map[string]uint64
+	applied   map[string]Applied
 }
 
 func (o *outbox) take() parcel {
@@ -94,7 +96,7 @@ func (o *outbox) take() parcel {
 	o.opened = slices.DeleteFunc(o.opened, func(w *opening) bool { return w.left })
 	n := min(len(o.opened), maxFacts)
 	p := parcel{opened: o.opened[:n:n], gone: o.gone, described: map[string]swarm.NodeDescription{}, applied: o.applied}
-	o.applied = map[string]uint64{}
+	o.applied = map[string]Applied{}
 	o.opened, o.gone = slices.Clone(o.opened[n:]), nil
 	for id, d := range o.described {
 		if len(p.described) == maxFacts {
@@ -120,8 +122,10 @@ func (o *outbox) putBack(p parcel) {
 				o.described[id] = d
 			}
 		}
-		for id, index := range p.applied {
-			o.applied[id] = max(o.applied[id], index)
+		for id, a := range p.applied {
+			if newer, ok := o.applied[id]; !ok || newer.Boot == a.Boot && newer.Index < a.Index {
+				o.applied[id] = a
+			}
 		}
 	})
 }
@@ -135,8 +139,8 @@ func (p parcel) batch(alive []Alive) Batch {
 	for id, d := range p.described {
 		b.Descriptions = append(b.Descriptions, Description{id, d})
 	}
-	for id, index := range p.applied {
-		b.Applied = append(b.Applied, Applied{id, index})
+	for _, a := range p.applied {
+		b.Applied = append(b.Applied, a)
 	}
 	return b
 }

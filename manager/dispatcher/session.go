@@ -114,7 +114,7 @@ func (s *session) read(lines *bufio.Scanner) error {
 		if up.Applied > 0 {
 			// What is repeated with heartbeats is for a leader that is new: it may wait
 			// for the next report.
-			s.d.outbox.apply(s.nodeID, up.Applied, up.Applied > s.applied)
+			s.d.outbox.apply(Applied{NodeID: s.nodeID, Boot: s.hello.Boot, Index: up.Applied}, up.Applied > s.applied)
 			s.applied = up.Applied
 		}
 		if len(up.Statuses) > 0 {

@@ -27,7 +27,7 @@ var errNotLeading = fmt.Errorf("this manager does not lead: %w", errdefs.ErrUnav
 // Run keeps the cluster's nodes until ctx ends. Only the leader runs it, in
 // each of its terms.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	t := &term{d: d, ledger: newLedger(time.Now()), applied: newApplied()}
+	t := &term{d: d, ledger: newLedger(time.Now())}
 	d.setTerm(t)
 	defer d.setTerm(nil)
 	defer d.metrics.brake.Set(0)
@@ -69,7 +69,6 @@ func (d *Dispatcher) Report(ctx context.Context, b Batch) (Answer, error) {
 	if t == nil {
 		return Answer{}, errNotLeading
 	}
-	t.applied.hear(b.Applied)
 	h := t.ledger.hear(d.cfg.Store.View(), b, time.Now())
 	answer := Answer{Refused: h.refused}
 	if len(h.opened)+len(b.Descriptions)+len(h.revived) > 0 {
@@ -115,7 +114,6 @@ func (d *Dispatcher) Left(ctx context.Context, nodeID string) error {
 type term struct {
 	d          *Dispatcher
 	ledger     *ledger
-	applied    *applied
 	last       time.Time // of the last round
 	braked     bool
 	index      uint64 // removed nodes have been looked for up to here

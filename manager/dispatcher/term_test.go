@@ -66,7 +66,7 @@ func TestReportNeedsTheLeader(t *testing.T) {
 func TestReportFailsWhenNothingIsCommitted(t *testing.T) {
 	store := statetest.New(statetest.Node("n1"), statetest.Task("t", "web", 1, "n1"))
 	d := newDispatcher(t, store, nil)
-	d.setTerm(&term{d: d, ledger: newLedger(time.Now()), applied: newApplied()})
+	d.setTerm(&term{d: d, ledger: newLedger(time.Now())})
 	boom := errors.New("no quorum")
 	store.Fail(boom)
 	for _, b := range []Batch{
