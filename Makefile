@@ -14,6 +14,8 @@ TEST    := $(GO) test -tags $(GOTAGS)
 TOOL    := $(GO) tool -modfile=internal/tools/go.mod
 LINT    := $(GO) tool -modfile=internal/tools/lint/go.mod golangci-lint
 DEMO    := /tmp/shoal-demo
+# The programs that tests run on the lab, so that no test builds its own.
+BINARIES := SHOAL_BIN=$(CURDIR)/bin/shoal WEB_BIN=$(CURDIR)/bin/web
 N       ?= 5
 FUZZTIME ?= 10s
 ARGS    ?=
@@ -58,14 +60,14 @@ integration: ## run whole clusters in one process
 	$(TEST) -timeout 10m $(ARGS) ./integration
 
 docker: setup build ## run the tests that need a real engine, and those on the lab
-	SHOAL_BIN=$(CURDIR)/bin/shoal $(TEST) -tags $(GOTAGS),docker -p 1 -timeout 40m -run $(or $(RUN),.) $(ARGS) ./integration/... $$(grep -rl --include='*_docker_test.go' '^//go:build docker' . | xargs -r -n1 dirname | sort -u | grep -v '^./integration')
+	$(BINARIES) $(TEST) -tags $(GOTAGS),docker -p 1 -timeout 40m -run $(or $(RUN),.) $(ARGS) ./integration/... $$(grep -rl --include='*_docker_test.go' '^//go:build docker' . | xargs -r -n1 dirname | sort -u | grep -v '^./integration')
 
 chaos: setup build ## campaigns on the lab: networks broken in every way, and changes under load
-	SHOAL_CHAOS=1 SHOAL_BIN=$(CURDIR)/bin/shoal $(TEST) -tags $(GOTAGS),docker -count 1 -timeout 40m -v -run $(or $(RUN),'TestNetworks$$|TestNetworkFaults|TestNothingIsDropped') $(ARGS) ./integration
+	SHOAL_CHAOS=1 $(BINARIES) $(TEST) -tags $(GOTAGS),docker -count 1 -timeout 40m -v -run $(or $(RUN),'TestNetworks$$|TestNetworkFaults|TestNothingIsDropped') $(ARGS) ./integration
 
 bench: build ## run the benchmarks, each beside its baseline
 	$(TEST) -run '^$$' -bench . -benchmem -timeout 30m $(ARGS) $(UNIT)
-	SHOAL_BIN=$(CURDIR)/bin/shoal $(TEST) -tags $(GOTAGS),docker -run '^$$' -bench . -timeout 60m $(ARGS) ./integration/...
+	$(BINARIES) $(TEST) -tags $(GOTAGS),docker -run '^$$' -bench . -timeout 60m $(ARGS) ./integration/...
 
 demo: image ## form a one-node cluster here, run and scale a service on it
 	@DEMO=$(DEMO) bash examples/demo

@@ -185,6 +185,7 @@ func ask(ctx context.Context, url string) (host, client string, err error) {
 }
 
 func publishedPorts(t *testing.T, s *site) {
+	web := program(t, "WEB_BIN", "shoal/examples/web")
 	for _, h := range s.Hosts() {
 		for _, at := range []struct{ url, client string }{
 			{"http://" + net.JoinHostPort(h.Addr, "8080") + "/", s.GatewayAddr()},
@@ -202,7 +203,7 @@ func publishedPorts(t *testing.T, s *site) {
 		}
 		for _, url := range []string{"http://127.0.0.1:8080/", "http://" + h.Addr + ":8080/", "http://[" + h.Addr6 + "]:8080/"} {
 			for range 8 {
-				if out, err := h.Run(t.Context(), program(t, "WEB_BIN", "shoal/examples/web"), "get", url); err != nil {
+				if out, err := h.Run(t.Context(), web, "get", url); err != nil {
 					t.Errorf("%s asks %s: %v %s", h.Name, url, err, out)
 				}
 			}

@@ -56,13 +56,14 @@ func formSite(t testing.TB, hosts, managers int) *site {
 	return s
 }
 
-// program is the one that the environment names, or else built here.
+// program is the one that the environment names, or else built here; under
+// its own name, since the sample program heeds the name it is called by.
 func program(t testing.TB, env, pkg string) string {
 	t.Helper()
 	if path := os.Getenv(env); path != "" {
 		return path
 	}
-	path := filepath.Join(t.TempDir(), "program")
+	path := filepath.Join(t.TempDir(), filepath.Base(pkg))
 	if err := lab.Build(t.Context(), pkg, path); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func TestStockCLI(t *testing.T) {
 	t.Cleanup(server.Close)
 	for _, c := range []struct{ command, want string }{
 		{"service create -d -q --name web --replicas 3 --mount type=volume,source=data,target=/data --publish mode=host,target=80,published=8080 --constraint node.role==worker web:1", ""},
-		{"service create -d --name other -p 80:80 web:1", "publish with mode=host: the routing mesh comes with overlay networks"},
+		{"service create -d --name other -p 80:80 web:1", "service needs ingress network, but no ingress network is present"},
 		{"service create -d --name web web:1", "name conflicts with an existing object: service web already exists"},
 		{"service ls", "web       replicated   0/3        web:1"},
 		{"service ps web", "ID        NAME      IMAGE     NODE      DESIRED STATE"},
