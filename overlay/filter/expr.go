@@ -82,6 +82,8 @@ func isFamily(f family) []expr.Any {
 
 func proto(p byte) []expr.Any { return meta(expr.MetaKeyL4PROTO, expr.CmpOpEq, []byte{p}) }
 
+func notProto(p byte) []expr.Any { return meta(expr.MetaKeyL4PROTO, expr.CmpOpNeq, []byte{p}) }
+
 func payload(base expr.PayloadBase, offset, length, register uint32) expr.Any {
 	return &expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: length}
 }

@@ -198,6 +198,7 @@ func (b *batch) mark(w Want) {
 // translate leads to backends, and keeps replies on their way.
 func (b *batch) translate(w Want) {
 	pre := b.chain("backends", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, prioDNAT)
+	pre(notProto(unix.IPPROTO_TCP), notProto(unix.IPPROTO_UDP), verdict(expr.VerdictReturn)) // the rest is this host's
 	v4 := families()[0]
 	if w.Resolver.IsValid() {
 		to := []expr.Any{

@@ -77,7 +77,7 @@ func (b *batch) changeTarget(t target) {
 }
 
 // choose fills a target's chain: for each family in which it has backends, one
-// of them by chance.
+// of them by chance. What leads to the chain has looked at the protocol.
 func (b *batch) choose(t target) {
 	c := &nftables.Chain{Name: t.chain, Table: b.table}
 	for _, f := range families() {
@@ -90,17 +90,11 @@ func (b *batch) choose(t target) {
 		if len(list) == 0 {
 			continue
 		}
-		second := uint32(0)
-		if list[0].Port() != 0 {
-			second = f.second
+		match, second := []expr.Any(nil), uint32(0)
+		if t.verdicts == mapPort {
+			match, second = isFamily(f), f.second
 		}
-		// Only TCP and UDP have ports to go to; the rest is this host's.
-		for _, p := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-			if t.verdicts == mapPort && t.key[0] != p {
-				continue
-			}
-			b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: c, Exprs: rule(isFamily(f), proto(p), b.pick(f, list, second), dnat(f, second))})
-		}
+		b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: c, Exprs: rule(match, b.pick(f, list, second), dnat(f, second))})
 	}
 }
 
