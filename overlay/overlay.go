@@ -123,6 +123,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	notify := func() { nudge(p.damaged) }
 	g.Go(func() error { return p.parts.links.Watch(ctx, notify) })
 	g.Go(func() error { return p.parts.filter.Watch(ctx, notify) })
+	g.Go(func() error { return p.parts.filter.ResetFlows(ctx) })
 	g.Go(func() error { return p.parts.names.Run(ctx) })
 	g.Go(func() error { return p.loop(ctx) })
 	return g.Wait()

@@ -21,10 +21,11 @@ import (
 )
 
 // Filter changes the kernel's tables. Its methods must not be called at the
-// same time as each other, but for Watch.
+// same time as each other, but for Watch and ResetFlows.
 type Filter struct {
 	log   *slog.Logger
 	ports *ports
+	flows *flows
 
 	want  Want
 	clean bool   // the kernel has what want says, as far as is known
@@ -37,7 +38,7 @@ func New(log *slog.Logger) (*Filter, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Filter{log: log, ports: newPorts()}, nil
+	return &Filter{log: log, ports: newPorts(), flows: newFlows()}, nil
 }
 
 // Close gives the held ports back and leaves the tables as they are.
@@ -73,7 +74,8 @@ func (f *Filter) Apply(w Want) (Result, error) {
 		return Result{}, err
 	}
 	f.ports.hold(w.Ports)
-	return Result{Compared: changed, Taken: f.ports.taken()}, f.resetFlows(before, after)
+	f.resetFlows(before, after)
+	return Result{Compared: changed, Taken: f.ports.taken()}, nil
 }
 
 // narrow returns two wants without most of what they have in common, so that a
@@ -257,19 +259,14 @@ func (f *Filter) differences() ([]string, error) {
 	return nil, nil
 }
 
-// resetFlows ends the connections of endpoints that are gone, and moves those
-// of UDP, which know no end, away from backends that serve no more.
-func (f *Filter) resetFlows(before, after Want) error {
-	gone := minus(before.Known, after.Known)
-	stopped := minus(backendsOf(before), backendsOf(after))
-	if len(gone)+len(stopped) == 0 {
-		return nil
-	}
-	n, err := removeFlows(gone, stopped)
-	if n > 0 {
-		f.log.Debug("connections of endpoints that are gone were reset", "count", n)
-	}
-	return err
+// resetFlows dooms the connections of endpoints that are gone, and those of UDP
+// to backends that serve no more.
+func (f *Filter) resetFlows(before, after Want) {
+	f.flows.doom(ended(before, after), ended(after, before))
+}
+
+func ended(before, after Want) doomed {
+	return doomed{minus(before.Known, after.Known), minus(backendsOf(before), backendsOf(after))}
 }
 
 func backendsOf(w Want) (all []netip.Addr) {

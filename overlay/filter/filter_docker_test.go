@@ -306,6 +306,9 @@ func TestOpenConnectionsOutliveEveryChangeButTheirEnd(t *testing.T) {
 	f.want = both()
 	f.want.VIPs, f.want.Ports = w.VIPs, w.Ports
 	apply(t, f, w) // b2 is dead
+	if n, err := f.flows.forget(); n == 0 || err != nil {
+		t.Errorf("%d connections forgotten: %v", n, err)
+	}
 	if _, _, err := say(conns["b2"]); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the connection to a backend that is gone: %v, want a reset", err)
 	}

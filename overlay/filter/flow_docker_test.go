@@ -1,0 +1,148 @@
+//go:build docker
+
+package filter
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+func set(list ...string) map[netip.Addr]bool {
+	m := map[netip.Addr]bool{}
+	for _, a := range addrs(list...) {
+		m[a] = true
+	}
+	return m
+}
+
+// flowsOf are the namespace's flows by protocol and destination.
+func flowsOf(t *testing.T) (all []string) {
+	t.Helper()
+	for _, f := range families() {
+		list, err := query{family: f.nfproto}.list()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flow := range list {
+			for _, name := range []string{"10.252.1.2", "10.252.1.3", "fd00:1::2"} {
+				a := netip.MustParseAddr(name)
+				switch d := (doomed{gone: map[netip.Addr]bool{a: true}}); {
+				case doomed{stopped: d.gone}.has(flow):
+					all = append(all, "udp "+name)
+				case d.has(flow):
+					all = append(all, "tcp "+name)
+				}
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// TestOnlyTheDoomedAreForgotten asks by address and, when there are many, for
+// everything: the kernel must be left with the same.
+func TestOnlyTheDoomedAreForgotten(t *testing.T) {
+	y := newYard(t)
+	y.serve("b1", "80")
+	y.serve("b2", "80")
+	apply(t, newFilter(t), both())
+	many := doomed{gone: set("10.9.0.1", "10.9.0.2", "10.9.0.3", "10.9.0.4", "10.9.0.5", "fd00:9::1", "fd00:9::2", "fd00:9::3", "fd00:9::4", "fd00:9::5")}
+	for _, others := range []doomed{{}, many} {
+		for _, c := range []struct {
+			what doomed
+			left []string
+		}{
+			{doomed{gone: set("10.252.1.2")}, []string{"tcp 10.252.1.3", "tcp fd00:1::2", "udp 10.252.1.3"}},
+			{doomed{stopped: set("10.252.1.2", "10.252.1.3")}, []string{"tcp 10.252.1.2", "tcp 10.252.1.3", "tcp fd00:1::2"}},
+			{doomed{gone: set("fd00:1::2"), stopped: set("10.252.1.3")}, []string{"tcp 10.252.1.2", "tcp 10.252.1.3", "udp 10.252.1.2"}},
+			{doomed{gone: set("10.252.1.4")}, []string{"tcp fd00:1::2"}}, // the client
+		} {
+			for _, to := range []string{"10.252.1.2:80", "10.252.1.3:80", "[fd00:1::2]:80"} {
+				conn, err := y.open("c", to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := say(conn); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, to := range []string{"10.252.1.2:81", "10.252.1.3:81"} {
+				y.in("c", func() {
+					conn, err := net.Dial("udp", to)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer conn.Close()
+					if _, err := conn.Write([]byte("hello")); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+			d := doomed{}.and(c.what).and(others)
+			if n, err := d.forget(); n == 0 || err != nil {
+				t.Fatalf("%d forgotten: %v", n, err)
+			}
+			if left := slices.Compact(flowsOf(t)); !slices.Equal(left, c.left) {
+				t.Errorf("after %v: left are %q, want %q", c.what, left, c.left)
+			}
+			if _, err := (doomed{gone: set("10.252.1.2", "10.252.1.3", "fd00:1::2")}).forget(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestWhatComesBackIsSpared is about an address that is given to another
+// endpoint before the connections of the last one were looked for.
+func TestWhatComesBackIsSpared(t *testing.T) {
+	f := newFlows()
+	f.doom(doomed{gone: set("10.0.0.1", "10.0.0.2"), stopped: set("10.0.0.3")}, doomed{})
+	f.doom(doomed{}, doomed{gone: set("10.0.0.1"), stopped: set("10.0.0.3")})
+	if len(f.doomed.gone) != 1 || !f.doomed.gone[netip.MustParseAddr("10.0.0.2")] || len(f.doomed.stopped) != 0 {
+		t.Errorf("doomed are %v", f.doomed)
+	}
+}
+
+// TestFlowsAreResetInTheBackground runs as a daemon does: Apply says what is
+// gone, ResetFlows does it.
+func TestFlowsAreResetInTheBackground(t *testing.T) {
+	y := newYard(t)
+	y.serve("b1", "80")
+	f := newFilter(t)
+	w := both()
+	w.VIPs[0].Backends = w.VIPs[0].Backends[:1]
+	apply(t, f, w)
+	conn, err := y.open("c", "10.252.1.100:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := say(conn); err != nil {
+		t.Fatal(err)
+	}
+	w.Known, w.VIPs = w.Known[1:], []VIP{{Addr: w.VIPs[0].Addr, Backends: addrs("10.252.1.3")}}
+	apply(t, f, w)
+	// The loop is run on this thread, which is in the host's namespace.
+	ctx, cancel := context.WithCancel(t.Context())
+	g := errgroup.Group{}
+	g.Go(func() error {
+		defer cancel()
+		for {
+			if _, _, err := say(conn); err != nil {
+				return err
+			}
+		}
+	})
+	if err := f.ResetFlows(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := g.Wait(); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the connection to a backend that is gone: %v, want a reset", err)
+	}
+}
