@@ -29,16 +29,43 @@ func engineRules(w Want) [][]expr.Any {
 	return rules
 }
 
+// matchOf is what a rule of ours matches: a direction and a link.
+func matchOf(exprs []expr.Any) (match string, ours bool) {
+	if len(exprs) < 2 {
+		return "", false
+	}
+	m, isMeta := exprs[0].(*expr.Meta)
+	c, isCmp := exprs[1].(*expr.Cmp)
+	if !isMeta || !isCmp || !bytes.HasPrefix(c.Data, []byte(owned)) {
+		return "", false
+	}
+	return fmt.Sprintf("%d %s", m.Key, bytes.TrimRight(c.Data, "\x00")), true
+}
+
+// complete reports whether the rules of ours in a chain are these.
+func complete(ours []*nftables.Rule, rules [][]expr.Any) bool {
+	left := map[string]int{}
+	for _, exprs := range rules {
+		match, _ := matchOf(exprs)
+		left[match]++
+	}
+	for _, r := range ours {
+		match, _ := matchOf(r.Exprs)
+		left[match]--
+	}
+	for _, n := range left {
+		if n != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // oursOf finds our rules in an engine's chain: those that match a link of ours
 // by name and accept.
 func oursOf(rules []*nftables.Rule) (ours []*nftables.Rule) {
 	for _, r := range rules {
-		if len(r.Exprs) < 2 {
-			continue
-		}
-		_, isMeta := r.Exprs[0].(*expr.Meta)
-		c, isCmp := r.Exprs[1].(*expr.Cmp)
-		if isMeta && isCmp && bytes.HasPrefix(c.Data, []byte(owned)) {
+		if _, is := matchOf(r.Exprs); is {
 			ours = append(ours, r)
 		}
 	}
@@ -73,8 +100,8 @@ func (f *Filter) engineDiffers() (differs bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("nftables: %w", err)
 	}
-	want := len(engineRules(f.want))
-	err = engineChains(conn, func(_ *nftables.Chain, ours []*nftables.Rule) { differs = differs || len(ours) != want })
+	want := engineRules(f.want)
+	err = engineChains(conn, func(_ *nftables.Chain, ours []*nftables.Rule) { differs = differs || !complete(ours, want) })
 	return differs, err
 }
 
@@ -91,7 +118,7 @@ func setEngineRules(rules [][]expr.Any) error {
 	changes := false
 	var failed error
 	err = engineChains(conn, func(chain *nftables.Chain, ours []*nftables.Rule) {
-		if len(ours) == len(rules) {
+		if complete(ours, rules) {
 			return
 		}
 		for _, r := range ours {

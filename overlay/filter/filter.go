@@ -1,5 +1,6 @@
 // Package filter makes the nftables of a node agree with what it should have:
-// one table of its own, and three rules in the engine's chain for users.
+// one table of its own, a small one for zones, and three rules in the engine's
+// chain for users.
 //
 // A service's address or published port is a chain that picks a backend, and an
 // element of a map that leads there; so a backend that comes or goes changes one
@@ -112,6 +113,9 @@ func sameFrame(a, b Want) bool {
 // replace makes the table anew.
 func (f *Filter) replace() (changed int, err error) {
 	f.clean = false
+	if err := setZones(f.want); err != nil {
+		return 0, err
+	}
 	conn, err := dial()
 	if err != nil {
 		return 0, fmt.Errorf("nftables: %w", err)
@@ -119,10 +123,6 @@ func (f *Filter) replace() (changed int, err error) {
 	b := newBatch(conn)
 	b.build(f.want)
 	if err := f.commit(b); err != nil {
-		return 0, err
-	}
-	if err := addZones(f.want); err != nil {
-		f.clean = false
 		return 0, err
 	}
 	return len(f.want.VIPs) + len(f.want.Ports), f.passEngine()
@@ -167,21 +167,27 @@ func (b *batch) changeElements(before, after Want) (changed int) {
 	names := maps.Clone(had)
 	maps.Copy(names, have)
 	for name := range names {
-		index := func(list []nftables.SetElement) map[string]bool {
-			m := make(map[string]bool, len(list))
-			for _, e := range list {
-				m[string(e.Key)+"|"+string(e.Val)] = true
-			}
-			return m
-		}
-		old, now := index(had[name]), index(have[name])
-		gone := slices.DeleteFunc(slices.Clone(had[name]), func(e nftables.SetElement) bool { return now[string(e.Key)+"|"+string(e.Val)] })
-		fresh := slices.DeleteFunc(slices.Clone(have[name]), func(e nftables.SetElement) bool { return old[string(e.Key)+"|"+string(e.Val)] })
-		b.remove(name, gone)
-		b.add(name, fresh)
-		changed += len(gone) + len(fresh)
+		changed += b.changeSet(name, had[name], have[name])
 	}
 	return changed
+}
+
+// changeSet makes the difference in one of them.
+func (b *batch) changeSet(name string, had, have []nftables.SetElement) (changed int) {
+	key := func(e nftables.SetElement) string { return string(e.Key) + "|" + string(e.Val) }
+	index := func(list []nftables.SetElement) map[string]bool {
+		m := make(map[string]bool, len(list))
+		for _, e := range list {
+			m[key(e)] = true
+		}
+		return m
+	}
+	old, now := index(had), index(have)
+	gone := slices.DeleteFunc(slices.Clone(had), func(e nftables.SetElement) bool { return now[key(e)] })
+	fresh := slices.DeleteFunc(slices.Clone(have), func(e nftables.SetElement) bool { return old[key(e)] })
+	b.remove(name, gone)
+	b.add(name, fresh)
+	return len(gone) + len(fresh)
 }
 
 func (f *Filter) commit(b *batch) error {
@@ -319,9 +325,10 @@ func Purge() error {
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	t := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
-	conn.AddTable(t) // so that there is one to delete
-	conn.DelTable(t)
+	for _, t := range []*nftables.Table{{Name: TableName, Family: nftables.TableFamilyINet}, zonesTable()} {
+		conn.AddTable(t) // so that there is one to delete
+		conn.DelTable(t)
+	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: remove table %s: %w", TableName, err)
 	}

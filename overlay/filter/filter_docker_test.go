@@ -317,62 +317,6 @@ func TestOpenConnectionsOutliveEveryChangeButTheirEnd(t *testing.T) {
 	}
 }
 
-// engineRules are those of an engine, as far as they matter here.
-func (y *yard) engineRules() {
-	for _, rule := range []string{"-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-A FORWARD -j DOCKER-USER", "-A FORWARD -i shoal_gw -j ACCEPT", "-P FORWARD DROP"} {
-		y.run("iptables " + rule)
-	}
-}
-
-func TestDamageIsFoundAndRepaired(t *testing.T) {
-	y := newYard(t)
-	y.serve("b1", "80")
-	y.serve("b2", "80")
-	y.engineRules()
-	f := newFilter(t)
-	apply(t, f, both())
-	audit := func(what string, clean bool) {
-		t.Helper()
-		r, err := f.Audit()
-		if err != nil || (len(r.Repaired) == 0) != clean {
-			t.Errorf("audit %s: err %v, repaired %q", what, err, r.Repaired)
-		}
-	}
-	audit("at the beginning", true)
-	for _, damage := range []string{
-		"nft flush ruleset", "nft delete table inet shoal", "nft flush chain inet shoal backends", "nft flush table inet shoal",
-		"nft delete element inet shoal ports { tcp . 8080 }", "nft add element inet shoal peers4 { 203.0.113.1 }",
-		"nft add rule inet shoal backends drop", "nft flush chain inet shoal port-tcp-8080", "nft add chain inet shoal extra",
-	} {
-		y.run(damage)
-		audit("after "+damage, false)
-		audit("again after "+damage, true)
-		if damage == "nft flush ruleset" {
-			y.engineRules()
-			audit("of the engine's chain that is new", false)
-		}
-	}
-	y.run("iptables -F DOCKER-USER")
-	audit("after a flush of the engine's chain", false)
-	listing := y.run("iptables -nvL DOCKER-USER")
-	for _, rule := range []string{"shoal0", "shoal_gw"} {
-		if !strings.Contains(listing, rule) {
-			t.Errorf("iptables does not list %s:\n%s", rule, listing)
-		}
-	}
-	if backends, _ := y.asks("out", "192.0.2.1:8080", 24); len(backends) != 2 {
-		t.Errorf("with the engine's policy to drop: answered by %v", backends)
-	}
-	y.run("nft add table ip other") // nobody's business
-	audit("after a table of somebody else", true)
-	if err := Purge(); err != nil {
-		t.Fatal(err)
-	}
-	if left := y.run("nft list tables") + y.run("iptables -S DOCKER-USER"); strings.Contains(left, "shoal") {
-		t.Errorf("purge leaves\n%s", left)
-	}
-}
-
 func TestPublishedPortsLookTaken(t *testing.T) {
 	y := newYard(t)
 	f := newFilter(t)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// print is what a table looks like: by the name of each chain and named set, a
+// print is what our tables look like: by the name of each chain and named set, a
 // digest of what is in it. Handles, which change with every rebuild, are left out.
 type print map[string][32]byte
 
@@ -52,26 +52,21 @@ func generation() (uint32, error) {
 	return 0, fmt.Errorf("nftables: the kernel does not tell its generation")
 }
 
-// takePrint looks at our table; the print is empty if there is none.
+// takePrint looks at our tables; the print is empty if there is none.
 func takePrint() (print, error) {
 	p := print{}
-	table := nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(TableName))
 	chains, err := ask(unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, unix.NLM_F_DUMP)
 	if err != nil {
 		return nil, fmt.Errorf("nftables: list chains: %w", err)
 	}
 	for _, m := range chains {
-		if attr(m, unix.NFTA_CHAIN_TABLE) == TableName {
+		if t := attr(m, unix.NFTA_CHAIN_TABLE); t == TableName || t == ZonesName {
 			p.add("chain "+attr(m, unix.NFTA_CHAIN_NAME), m, unix.NFTA_CHAIN_HANDLE, unix.NFTA_CHAIN_USE)
 		}
 	}
-	rules, err := ask(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, unix.NLM_F_DUMP, table)
-	if err != nil {
-		return nil, fmt.Errorf("nftables: list rules: %w", err)
-	}
-	for _, m := range rules {
-		if attr(m, unix.NFTA_RULE_TABLE) == TableName {
-			p.add("chain "+attr(m, unix.NFTA_RULE_CHAIN), m, unix.NFTA_RULE_HANDLE, unix.NFTA_RULE_POSITION)
+	for _, table := range []string{TableName, ZonesName} {
+		if err := p.addRules(table); err != nil {
+			return nil, err
 		}
 	}
 	for name := range shapes() {
@@ -82,9 +77,26 @@ func takePrint() (print, error) {
 	return p, nil
 }
 
+func (p print) addRules(table string) error {
+	rules, err := ask(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, unix.NLM_F_DUMP, nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(table)))
+	if err != nil {
+		return fmt.Errorf("nftables: list rules: %w", err)
+	}
+	for _, m := range rules {
+		if attr(m, unix.NFTA_RULE_TABLE) == table {
+			p.add("chain "+attr(m, unix.NFTA_RULE_CHAIN), m, unix.NFTA_RULE_HANDLE, unix.NFTA_RULE_POSITION)
+		}
+	}
+	return nil
+}
+
 func (p print) addSet(name string) error {
+	table := TableName
+	if name == mapZones {
+		table = ZonesName
+	}
 	messages, err := ask(unix.NFT_MSG_GETSETELEM, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_DUMP,
-		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(TableName)), nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(name)))
+		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(table)), nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(name)))
 	if err != nil {
 		if isGone(err) {
 			return nil

@@ -81,6 +81,9 @@ func (b *batch) known(name string) *nftables.Set {
 	}
 	s := shapes()[name]
 	s.Table, s.Name = b.table, name
+	if name == mapZones {
+		s.Table = zonesTable()
+	}
 	b.sets[name] = &s
 	return &s
 }
@@ -131,6 +134,9 @@ func (b *batch) build(w Want) {
 	b.conn.AddTable(b.table)
 	elements := elementsOf(w)
 	for name, shape := range shapes() {
+		if name == mapZones {
+			continue // stands in another table
+		}
 		shape.Name = name
 		if shape.IsMap && shape.DataType == nftables.TypeVerdict {
 			b.set(shape, nil) // the chains that it names come first
@@ -139,7 +145,6 @@ func (b *batch) build(w Want) {
 		b.set(shape, elements[name])
 	}
 	b.guard(w)
-	b.chain(chainZones, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, prioZones)
 	b.mark(w)
 	for _, t := range targetsOf(w) {
 		b.addTarget(t)

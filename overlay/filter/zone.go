@@ -1,9 +1,13 @@
 package filter
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
@@ -16,31 +20,97 @@ import (
 // of its first packet; should their replies clash, the kernel gives one of them
 // another source port.
 //
+// All packets of a connection must find its zone, the later ones too: without
+// the rule, for as short a time as may be, they belong to connections that nobody
+// knows and are reset. So the rule stands in a table of its own, which an
+// unchanged node keeps when the other is made anew.
+//
 // The library cannot say for which direction a zone holds, so this one rule is
 // written here.
 const (
+	ZonesName  = TableName + "_zones"
 	chainZones = "zones"
 	mapZones   = "zone"
 )
+
+func zonesTable() *nftables.Table {
+	return &nftables.Table{Name: ZonesName, Family: nftables.TableFamilyINet}
+}
 
 // zoneOf numbers a node's zone by its mark.
 func zoneOf(mark uint32) []byte {
 	return binaryutil.NativeEndian.PutUint16(uint16(mark & 0xffff)) //nolint:gosec // cut on purpose
 }
 
-// addZones puts the rule into its chain, which is empty.
-func addZones(w Want) error {
-	if w.MeshLink == "" {
-		return nil
+// setZones makes the table what it should be, and touches of it only what is
+// not.
+func setZones(w Want) error {
+	conn, err := dial()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
 	}
 	exprs, err := zoneExprs(w)
 	if err != nil {
 		return fmt.Errorf("nftables: zones: %w", err)
 	}
+	b := newBatch(conn)
+	wanted := elementsOf(w)[mapZones]
+	stands := w.MeshLink != "" && zonesStand(conn, exprs)
+	if stands {
+		have, err := conn.GetSetElements(b.known(mapZones))
+		if err != nil {
+			return fmt.Errorf("nftables: list zones: %w", err)
+		}
+		b.changeSet(mapZones, have, wanted)
+	} else {
+		b.buildZones(w, wanted)
+	}
+	if err := errors.Join(b.err, conn.Flush()); err != nil {
+		return fmt.Errorf("nftables: change table %s: %w", ZonesName, err)
+	}
+	if stands || w.MeshLink == "" {
+		return nil
+	}
+	return addZoneRule(exprs)
+}
+
+// zonesStand reports whether the rule, and it alone, is there: rules are changed
+// as a whole, so the note that comes with it tells what it says.
+func zonesStand(conn *nftables.Conn, exprs []byte) bool {
+	rules, err := conn.GetRules(zonesTable(), &nftables.Chain{Name: chainZones})
+	return err == nil && len(rules) == 1 && bytes.Equal(rules[0].UserData, noteOf(exprs))
+}
+
+// noteOf is short enough for a rule's note, which ends at 256 bytes.
+func noteOf(exprs []byte) []byte {
+	digest := sha256.Sum256(exprs)
+	return digest[:]
+}
+
+// buildZones makes the table anew, without its rule.
+func (b *batch) buildZones(w Want, zones []nftables.SetElement) {
+	t := zonesTable()
+	b.conn.AddTable(t) // so that there is one to delete
+	b.conn.DelTable(t)
+	if w.MeshLink == "" {
+		return
+	}
+	b.conn.AddTable(t)
+	b.note(b.conn.AddSet(b.known(mapZones), nil))
+	b.add(mapZones, zones)
+	b.conn.AddChain(&nftables.Chain{
+		Name: chainZones, Table: t, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: new(nftables.ChainPriority(prioZones)),
+	})
+}
+
+// addZoneRule puts the rule into its chain, which is empty.
+func addZoneRule(exprs []byte) error {
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
-		{Type: unix.NFTA_RULE_TABLE, Data: []byte(TableName + "\x00")},
+		{Type: unix.NFTA_RULE_TABLE, Data: []byte(ZonesName + "\x00")},
 		{Type: unix.NFTA_RULE_CHAIN, Data: []byte(chainZones + "\x00")},
 		{Type: unix.NLA_F_NESTED | unix.NFTA_RULE_EXPRESSIONS, Data: exprs},
+		{Type: unix.NFTA_RULE_USERDATA, Data: noteOf(exprs)},
 	})
 	if err != nil {
 		return fmt.Errorf("nftables: zones: %w", err)
