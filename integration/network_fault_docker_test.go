@@ -39,7 +39,7 @@ func TestNetworkFaults(t *testing.T) {
 		{"damage by hand is repaired", handMade},
 		{"a killed daemon cuts no connection", connectionsOutliveTheDaemon},
 		{"a cut link heals", cutLink},
-		{"an engine that restarts gets its networks back", engineRestart},
+		{"an engine that restarts gets its networks back", func(t *testing.T, s *site) { engineRestart(t, s, s.Host(2)) }},
 		{"a dead task's connections are reset", deadBackend},
 		{"a host that loses power comes back", networkPowerCut},
 		{"leaving removes everything", leavingNetworks},
@@ -96,13 +96,16 @@ func handMade(t *testing.T, s *site) {
 		"ip neigh flush nud permanent dev " + bridge,
 		"ip neigh flush nud permanent dev shoal0",
 		"ip route flush proto 90",
-		"ip rule flush",
-		"nft flush ruleset",
+		"ip rule flush protocol 90",
+		"ip -6 rule flush protocol 90",
 		"nft delete table inet shoal",
+		"nft delete table inet shoal_zones",
+		"nft flush table inet shoal",
 		"iptables -F DOCKER-USER",
 		"sh -c echo${IFS}0>/sys/class/net/" + bridge + "/bridge/nf_call_iptables",
 		"sysctl -w net.ipv4.conf.shoal0.rp_filter=1",
 		"sysctl -w net.ipv4.ip_forward=0",
+		"nft flush ruleset", // last: it takes the engine's own rules along
 	} {
 		repairs := metric(t, h, "shoal_overlay_repairs_total")
 		start := time.Now()
@@ -121,6 +124,7 @@ func handMade(t *testing.T, s *site) {
 			t.Errorf("%s was noticed only after %v", damage, noticed)
 		}
 	}
+	engineRestart(t, s, h)
 }
 
 // held is an open connection to an echo of web.
@@ -200,8 +204,8 @@ func cutLink(t *testing.T, s *site) {
 	}
 }
 
-func engineRestart(t *testing.T, s *site) {
-	h := s.Host(2)
+func engineRestart(t *testing.T, s *site, h *lab.Host) {
+	t.Helper()
 	ok(t, h.StopEngine(t.Context()))
 	ok(t, h.StartEngine(t.Context()))
 	s.converged(t, s.Host(1), "web", 2)
