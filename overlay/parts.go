@@ -66,12 +66,13 @@ func (p *parts) apply(k assignment.Known) (f finding, err error) {
 		guard = w.filter
 		guard.Resolver, _ = p.listen(k) // its address may be there already
 	}
+	began := p.began
 	if !reflect.DeepEqual(guard, p.last) {
 		if err := p.setFilter(guard, &f); err != nil {
 			return f, err
 		}
 	}
-	if err := p.tunnel.Apply(w.tunnel); err != nil {
+	if err := p.setTunnel(w.tunnel, began); err != nil {
 		return f, fmt.Errorf("tunnel: %w", err)
 	}
 	if err := p.setLinks(w.link, &f); err != nil {
@@ -82,6 +83,15 @@ func (p *parts) apply(k assignment.Known) (f finding, err error) {
 	}
 	p.names.Set(p.namer.table(k, p.cfg.NodeID))
 	return f, p.setFilter(w.filter, &f)
+}
+
+// setTunnel also removes the device of an earlier process, which this one does
+// not know of.
+func (p *parts) setTunnel(w *tunnel.Want, began bool) error {
+	if err := p.tunnel.Apply(w); err != nil || w != nil || began {
+		return err
+	}
+	return tunnel.Purge(TunnelLink)
 }
 
 // setLinks also looks whether what was waited for has come.
