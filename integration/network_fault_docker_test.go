@@ -78,20 +78,17 @@ func (s *site) reaches(t testing.TB, h *lab.Host) (saw string, all bool) {
 	return fmt.Sprint(seen, err, outside), err == nil && outside == nil && len(seen) == 4
 }
 
-// handMade damages h3's kernel, in which nothing but the networks is left
-// alone, one thing at a time.
-func handMade(t *testing.T, s *site) {
-	h := s.Host(3)
-	vni := s.vni(t, "front")
-	bridge, device := fmt.Sprintf("shoalb%x", vni), fmt.Sprintf("shoalx%x", vni)
-	for _, damage := range []string{
+// damages are commands that each break something of a network's bridge, its
+// device, or what all share.
+func damages(bridge, device, vip string) []string {
+	return []string{
 		"ip link del " + device,
 		"ip link del shoal0",
 		"ip link set " + device + " down",
 		"ip link set shoal0 down",
 		"ip link set " + device + " nomaster",
 		"ip addr flush dev shoal0",
-		"ip addr del " + s.vip(t, "web", "front") + "/32 dev " + bridge,
+		"ip addr del " + vip + "/32 dev " + bridge,
 		"bridge fdb flush dev " + device + " self",
 		"ip neigh flush nud permanent dev " + bridge,
 		"ip neigh flush nud permanent dev shoal0",
@@ -105,8 +102,16 @@ func handMade(t *testing.T, s *site) {
 		"sh -c echo${IFS}0>/sys/class/net/" + bridge + "/bridge/nf_call_iptables",
 		"sysctl -w net.ipv4.conf.shoal0.rp_filter=1",
 		"sysctl -w net.ipv4.ip_forward=0",
-		"nft flush ruleset", // last: it takes the engine's own rules along
-	} {
+	}
+}
+
+// handMade damages h3's kernel, in which nothing but the networks is left
+// alone, one thing at a time.
+func handMade(t *testing.T, s *site) {
+	h := s.Host(3)
+	vni := s.vni(t, "front")
+	all := damages(fmt.Sprintf("shoalb%x", vni), fmt.Sprintf("shoalx%x", vni), s.vip(t, "web", "front"))
+	for _, damage := range append(all, "nft flush ruleset") { // last: it takes the engine's own rules along
 		repairs := metric(t, h, "shoal_overlay_repairs_total")
 		start := time.Now()
 		if out, err := h.Run(t.Context(), strings.Fields(damage)...); err != nil {
