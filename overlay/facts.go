@@ -1,11 +1,12 @@
 package overlay
 
 import (
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"shoal/overlay/link"
 )
 
 // ethernetMTU is assumed of a link that cannot be found.
@@ -13,22 +14,11 @@ const ethernetMTU = 1500
 
 // UnderlayMTU is the MTU of the link that has an address of this node.
 func UnderlayMTU(a netip.Addr) int {
-	links, err := net.Interfaces()
+	mtu, err := link.MTU(a)
 	if err != nil {
 		return ethernetMTU
 	}
-	for _, l := range links {
-		addrs, err := l.Addrs()
-		if err != nil {
-			continue
-		}
-		for _, have := range addrs {
-			if p, err := netip.ParsePrefix(have.String()); err == nil && p.Addr().Unmap() == a.Unmap() {
-				return l.MTU
-			}
-		}
-	}
-	return ethernetMTU
+	return mtu
 }
 
 const confV6 = "/proc/sys/net/ipv6/conf"
@@ -40,13 +30,19 @@ func HasIPv6() bool {
 }
 
 // routerLinks are links that take router advertisements only while they do not
-// forward.
+// forward. There may be hundreds of links, of which few are worth a look.
 func routerLinks() (names []string) {
-	paths, _ := filepath.Glob(filepath.Join(confV6, "*/accept_ra")) // the pattern is good
-	for _, path := range paths {
-		name := filepath.Base(filepath.Dir(path))
-		text, err := os.ReadFile(path)
-		if err == nil && strings.TrimSpace(string(text)) == "1" && isUnderlay(name) {
+	links, err := os.ReadDir(confV6)
+	if err != nil {
+		return nil // no IPv6
+	}
+	for _, l := range links {
+		name := l.Name()
+		if !isUnderlay(name) {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(confV6, name, "accept_ra"))
+		if err == nil && strings.TrimSpace(string(text)) == "1" {
 			names = append(names, name)
 		}
 	}

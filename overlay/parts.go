@@ -100,11 +100,11 @@ func (p *parts) setLinks(w link.Want, f *finding) error {
 	if err == nil && p.waiting {
 		got, err = p.links.Audit()
 	}
+	f.compared += got.Compared
+	f.repaired, f.waiting = append(f.repaired, got.Repaired...), append(f.waiting, got.Waiting...)
 	if err != nil {
 		return fmt.Errorf("links: %w", err)
 	}
-	f.compared += got.Compared
-	f.repaired, f.waiting = append(f.repaired, got.Repaired...), append(f.waiting, got.Waiting...)
 	p.waiting = len(got.Waiting) > 0
 	return nil
 }

@@ -1,36 +1,50 @@
 package link
 
 import (
-	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
-// change carries one out.
-func (k kernel) change(all links, c change) error {
-	switch x := c.what.(type) {
-	case named:
-		return k.changeDevice(all, c.add, x)
-	case Bridge:
-		return k.setBridge(all, x)
-	case Addr:
-		return k.changeAddr(all, c.add, x)
-	case Forward:
-		return k.changeNeigh(all, c.add, x.Link, netlink.Neigh{Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF, State: netlink.NUD_PERMANENT, IP: x.Dst.AsSlice(), HardwareAddr: x.MAC[:]})
-	case entry:
-		return k.changeNeigh(all, c.add, x.Link, netlink.Neigh{Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER, State: netlink.NUD_NOARP, HardwareAddr: x.MAC[:]})
-	case Neighbour:
-		return k.changeNeigh(all, c.add, x.Link, netlink.Neigh{State: netlink.NUD_PERMANENT, IP: x.IP.AsSlice(), HardwareAddr: x.MAC[:]})
-	case Route:
-		return k.changeRoute(all, c.add, x)
-	case Rule:
-		return k.changeRule(c.add, x)
+// carryOut makes changes in order and returns those that were made. Links that
+// are made on the way are found for the changes behind them.
+func (k kernel) carryOut(all links, changes changes) (made changes, err error) {
+	b, err := newBatch()
+	if err != nil {
+		return nil, err
 	}
-	return fmt.Errorf("unknown change %v", c.what)
+	defer b.close()
+	for _, c := range changes {
+		if err := k.change(b, all, c); err != nil {
+			return b.made, err
+		}
+	}
+	err = b.flush()
+	return b.made, err
+}
+
+// change carries one out: at once if it is of a link, else with others.
+func (k kernel) change(b *batch, all links, c change) error {
+	switch c.what.(type) {
+	case named, Bridge:
+		if err := b.flush(); err != nil {
+			return err
+		}
+		return b.note(c, k.changeLink(all, c))
+	}
+	m, err := message(all, c)
+	if err != nil {
+		return b.note(c, err)
+	}
+	return b.add(c, m)
+}
+
+func (k kernel) changeLink(all links, c change) error {
+	if d, ok := c.what.(named); ok {
+		return k.changeDevice(all, c.add, d)
+	}
+	return k.setBridge(all, c.what.(Bridge))
 }
 
 func (k kernel) changeDevice(all links, add bool, d named) error {
@@ -141,84 +155,4 @@ func (kernel) setBridge(all links, b Bridge) error {
 		}
 	}
 	return netlink.LinkSetUp(link)
-}
-
-func (kernel) changeAddr(all links, add bool, a Addr) error {
-	link := all[a.Link]
-	if link == nil {
-		return netlink.LinkNotFoundError{}
-	}
-	ip := a.Prefix.Addr()
-	addr := &netlink.Addr{IPNet: ipNet(a.Prefix)}
-	if ip.Is6() {
-		addr.Flags = unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE
-	}
-	if !add {
-		return netlink.AddrDel(link, addr)
-	}
-	return netlink.AddrReplace(link, addr)
-}
-
-func (kernel) changeNeigh(all links, add bool, name string, n netlink.Neigh) error {
-	index, err := all.index(name)
-	if err != nil {
-		return err
-	}
-	n.LinkIndex = index
-	if !add {
-		return netlink.NeighDel(&n)
-	}
-	return netlink.NeighSet(&n)
-}
-
-func (kernel) changeRoute(all links, add bool, r Route) error {
-	route := &netlink.Route{Dst: ipNet(r.Dst), Protocol: Protocol, Table: r.Table}
-	if r.Table == 0 {
-		route.Table = unix.RT_TABLE_MAIN
-	}
-	if r.Blackhole {
-		route.Type, route.Priority = unix.RTN_BLACKHOLE, lastResort
-	} else {
-		index, err := all.index(r.Link)
-		if err != nil {
-			return err
-		}
-		route.LinkIndex, route.Scope = index, netlink.SCOPE_LINK
-		if r.Via.IsValid() {
-			route.Gw, route.Scope = r.Via.AsSlice(), netlink.SCOPE_UNIVERSE
-			route.SetFlag(netlink.FLAG_ONLINK)
-		}
-	}
-	if !add {
-		return netlink.RouteDel(route)
-	}
-	return netlink.RouteReplace(route)
-}
-
-func (kernel) changeRule(add bool, r Rule) error {
-	rule := netlink.NewRule()
-	rule.Priority, rule.IifName, rule.Mark, rule.Protocol = r.Priority, r.IIF, r.Mark, Protocol
-	rule.Family = netlink.FAMILY_V4
-	if r.V6 {
-		rule.Family = netlink.FAMILY_V6
-	}
-	if r.Mask != 0 {
-		rule.Mask = &r.Mask
-	}
-	if r.Goto != 0 {
-		rule.Goto = r.Goto
-	} else {
-		rule.Table = r.Table
-	}
-	if !add {
-		return netlink.RuleDel(rule)
-	}
-	if err := netlink.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
-		return err
-	}
-	return nil
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

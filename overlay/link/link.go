@@ -7,10 +7,12 @@
 package link
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -46,20 +48,26 @@ func (l *Links) Apply(w Want) (Result, error) {
 		return l.compare() // what hangs on a device that is made again is made again too
 	}
 	changes := diff(narrow(before, w))
-	if err := l.carryOut(l.seen, changes); err != nil {
-		return l.failed(err)
+	made, err := l.carryOut(l.seen, changes)
+	r := Result{Compared: len(changes), Repaired: made.lines()}
+	if err != nil {
+		return l.failed(r, err)
 	}
-	waiting := l.repairSysctls(&Result{})
-	l.clean = len(waiting) == 0
-	return Result{Compared: len(changes), Repaired: changes.lines(), Waiting: waiting}, nil
+	if !slices.Equal(before.Sysctls, w.Sysctls) { // to look costs more than a change: those that were set before are left to audits
+		r.Waiting = l.repairSysctls(&Result{})
+	}
+	l.clean = len(r.Waiting) == 0
+	return r, nil
 }
 
 // Audit compares the kernel with what was last applied, and repairs it.
 func (l *Links) Audit() (Result, error) { return l.compare() }
 
-func (l *Links) failed(err error) (Result, error) {
+// failed has the next Apply compare everything. What was repaired before the
+// error is in r.
+func (l *Links) failed(r Result, err error) (Result, error) {
 	l.clean = false
-	return Result{}, err
+	return r, err
 }
 
 // compare reads the kernel and repairs it. A repair may bring about what could
@@ -70,11 +78,11 @@ func (l *Links) compare() (Result, error) {
 	for range rounds {
 		links, err := l.kernel.links()
 		if err != nil {
-			return l.failed(err)
+			return l.failed(r, err)
 		}
 		have, err := l.kernel.read(links)
 		if err != nil {
-			return l.failed(err)
+			return l.failed(r, err)
 		}
 		l.seen = links
 		reflectAll(links)
@@ -86,34 +94,26 @@ func (l *Links) compare() (Result, error) {
 			l.clean = len(r.Waiting) == 0
 			return r, nil
 		}
-		r.Repaired = append(r.Repaired, changes.lines()...)
-		if err := l.carryOut(links, changes); err != nil {
-			return l.failed(err)
+		made, err := l.carryOut(links, changes)
+		r.Repaired = append(r.Repaired, made.lines()...)
+		if err != nil {
+			return l.failed(r, err)
 		}
 	}
-	return l.failed(errors.New("the kernel does not keep what it is given: " + strings.Join(r.Repaired[max(0, len(r.Repaired)-3):], "; ")))
+	return l.failed(r, errors.New("the kernel does not keep what it is given: "+strings.Join(r.Repaired[max(0, len(r.Repaired)-3):], "; ")))
 }
 
 // rounds is enough for: devices, what hangs on them, what hangs on that, and
 // once more to see that nothing is left.
 const rounds = 5
 
-// carryOut makes changes in order. Links that are made on the way are found for
-// the changes behind them.
-func (l *Links) carryOut(links links, changes changes) error {
-	for i, c := range changes {
-		if l.limit > 0 && i >= l.limit {
-			return errors.New("cut short")
-		}
-		err := l.kernel.change(links, c)
-		if gone := missing(err); gone && !c.add {
-			continue // somebody was faster
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", c, err)
-		}
+// carryOut makes changes and returns those that were made.
+func (l *Links) carryOut(links links, changes changes) (made changes, err error) {
+	if l.limit > 0 && len(changes) > l.limit {
+		made, err = l.kernel.carryOut(links, changes[:l.limit])
+		return made, cmp.Or(err, errors.New("cut short"))
 	}
-	return nil
+	return l.kernel.carryOut(links, changes)
 }
 
 // repairSysctls writes the settings that differ, and returns what waits.
