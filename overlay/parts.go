@@ -172,9 +172,6 @@ func (p *parts) audit() (f finding, err error) {
 	repaired, tunnelErr := p.tunnel.Audit()
 	f.repaired = append(f.repaired, repaired...)
 	links, linkErr := p.links.Audit()
-	if p.waiting {
-		links.Repaired = nil // the bridge that they waited for has come: nothing was broken
-	}
 	f.compared += links.Compared
 	f.repaired, f.waiting = append(f.repaired, links.Repaired...), append(f.waiting, links.Waiting...)
 	p.waiting = len(links.Waiting) > 0

@@ -125,9 +125,10 @@ func deviceOf(v VXLAN) device {
 }
 
 // possible is the part of s that can be with the links that there are: what
-// hangs on a bridge or device of others waits for it.
-func possible(s state, links links) (can state, waiting []string) {
-	away := map[string]bool{}
+// hangs on a bridge or device of others waits for it. Away are the links that
+// cannot be.
+func possible(s state, links links) (can state, away map[string]bool, waiting []string) {
+	away = map[string]bool{}
 	for name := range s.bridges {
 		if links[name] == nil {
 			away[name] = true
@@ -152,7 +153,7 @@ func possible(s state, links links) (can state, waiting []string) {
 		routes:     keep(s.routes, func(r Route) bool { return r.Blackhole || !lacks(r.Link) }), rules: s.rules,
 	}
 	slices.Sort(waiting)
-	return can, waiting
+	return can, away, waiting
 }
 
 func without[T any](m map[string]T, drop func(string, T) bool) map[string]T {
@@ -201,6 +202,27 @@ type named struct {
 
 type changes []change
 
+// link is the one that a change is about, or leads to; "" for rules.
+func (c change) link() string {
+	switch x := c.what.(type) {
+	case named:
+		return x.name
+	case Bridge:
+		return x.Name
+	case Addr:
+		return x.Link
+	case Forward:
+		return x.Link
+	case entry:
+		return x.Link
+	case Neighbour:
+		return x.Link
+	case Route:
+		return x.Link
+	}
+	return ""
+}
+
 func (c change) String() string {
 	verb := "remove"
 	if c.add {
@@ -227,10 +249,14 @@ func (c change) String() string {
 	return verb
 }
 
-func (c changes) lines() []string {
-	lines := make([]string, len(c))
-	for i, x := range c {
-		lines[i] = x.String()
+// lines are what was changed, but for what is on links that were away: they have
+// come, nothing was broken.
+func (c changes) lines(away map[string]bool) []string {
+	lines := make([]string, 0, len(c))
+	for _, x := range c {
+		if !away[x.link()] {
+			lines = append(lines, x.String())
+		}
 	}
 	return lines
 }

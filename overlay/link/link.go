@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 )
@@ -25,8 +26,11 @@ type Links struct {
 	kernel kernel
 
 	want  Want
-	seen  links // as of the last comparison
-	clean bool  // the kernel is known to be as want says, with nothing waiting
+	seen  links           // as of the last comparison
+	away  map[string]bool // links that could not be then
+	clean bool            // the kernel is known to be as want says, with nothing waiting
+	// neighbours are those of want, for Watch.
+	neighbours atomic.Pointer[[]Neighbour]
 	// limit is how many changes may be made before one fails, in tests; 0: all.
 	limit int
 }
@@ -44,17 +48,18 @@ func New(log *slog.Logger) (*Links, error) {
 func (l *Links) Apply(w Want) (Result, error) {
 	before := l.want
 	l.want = w
+	l.neighbours.Store(&w.Neighbours)
 	if !l.clean || !sameDevices(before, w) {
 		return l.compare() // what hangs on a device that is made again is made again too
 	}
 	changes := diff(narrow(before, w))
 	made, err := l.carryOut(l.seen, changes)
-	r := Result{Compared: len(changes), Repaired: made.lines()}
+	r := Result{Compared: len(changes), Repaired: made.lines(nil)}
 	if err != nil {
 		return l.failed(r, err)
 	}
 	if !slices.Equal(before.Sysctls, w.Sysctls) { // to look costs more than a change: those that were set before are left to audits
-		r.Waiting = l.repairSysctls(&Result{})
+		r.Waiting = l.repairSysctls(&Result{}, nil)
 	}
 	l.clean = len(r.Waiting) == 0
 	return r, nil
@@ -75,6 +80,7 @@ func (l *Links) failed(r Result, err error) (Result, error) {
 // it goes on until there is nothing to do.
 func (l *Links) compare() (Result, error) {
 	var r Result
+	wasAway := l.away
 	for range rounds {
 		links, err := l.kernel.links()
 		if err != nil {
@@ -86,16 +92,17 @@ func (l *Links) compare() (Result, error) {
 		}
 		l.seen = links
 		reflectAll(links)
-		wanted, waiting := possible(stateOf(l.want), links)
+		wanted, away, waiting := possible(stateOf(l.want), links)
+		l.away = away
 		r.Compared, r.Waiting = wanted.size()+len(l.want.Sysctls), waiting
 		changes := diff(have, wanted)
 		if len(changes) == 0 {
-			r.Waiting = append(r.Waiting, l.repairSysctls(&r)...)
+			r.Waiting = append(r.Waiting, l.repairSysctls(&r, wasAway)...)
 			l.clean = len(r.Waiting) == 0
 			return r, nil
 		}
 		made, err := l.carryOut(links, changes)
-		r.Repaired = append(r.Repaired, made.lines()...)
+		r.Repaired = append(r.Repaired, made.lines(wasAway)...)
 		if err != nil {
 			return l.failed(r, err)
 		}
@@ -117,7 +124,7 @@ func (l *Links) carryOut(links links, changes changes) (made changes, err error)
 }
 
 // repairSysctls writes the settings that differ, and returns what waits.
-func (l *Links) repairSysctls(r *Result) (waiting []string) {
+func (l *Links) repairSysctls(r *Result, wasAway map[string]bool) (waiting []string) {
 	for _, s := range l.want.Sysctls {
 		have, err := os.ReadFile(s.Path)
 		if err == nil && strings.TrimSpace(string(have)) == s.Value {
@@ -133,6 +140,9 @@ func (l *Links) repairSysctls(r *Result) (waiting []string) {
 		if err != nil {
 			l.log.Warn("setting cannot be changed", "path", s.Path, "value", s.Value, "error", err)
 			waiting = append(waiting, fmt.Sprintf("setting %s cannot be changed to %s: %v", s.Path, s.Value, err))
+			continue
+		}
+		if slices.ContainsFunc(strings.Split(s.Path, "/"), func(part string) bool { return wasAway[part] }) {
 			continue
 		}
 		r.Repaired = append(r.Repaired, fmt.Sprintf("setting %s was %s, not %s", s.Path, strings.TrimSpace(string(have)), s.Value))

@@ -134,7 +134,11 @@ func TestWhatWaitsForABridgeFollowsIt(t *testing.T) {
 	run(t, "ip link add shoalb1001 type bridge")
 	run(t, "ip link set shoalb1001 up")
 	<-told
-	wantAudit(t, l, "once the bridge is there", false)
+	run(t, "ip route del 10.252.2.0/24")
+	r, err := l.Audit()
+	if err != nil || len(r.Waiting) > 0 || !slices.Equal(r.Repaired, []string{"missing or different: route 10.252.2.0/24 via shoal0 table 0"}) {
+		t.Errorf("once the bridge is there: err %v, waiting %q, repaired %q, want what was broken and nothing that had waited", err, r.Waiting, r.Repaired)
+	}
 	wantAudit(t, l, "after that", true)
 	cancel()
 	for range told { // until Watch has ended
@@ -181,7 +185,17 @@ func TestEveryDamageIsFoundAndRepaired(t *testing.T) {
 		"ip rule del priority 9002", "ip rule del priority 9000", "ip -6 rule del priority 26000", "ip rule add priority 9005 fwmark 7 table 77 proto 90",
 		"sh -c echo${IFS}0>/sys/class/net/shoalb1001/bridge/nf_call_iptables",
 	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		told := watch(ctx, l)
 		run(t, damage)
+		select {
+		case <-told:
+		case <-time.After(10 * time.Second):
+			t.Errorf("nothing is told of %s", damage)
+		}
+		cancel()
+		for range told { // until Watch has ended
+		}
 		wantAudit(t, l, "after "+damage, false)
 		wantAudit(t, l, "again after "+damage, true)
 	}

@@ -93,6 +93,6 @@ type Sysctl struct{ Path, Value string }
 // Result is what a comparison found.
 type Result struct {
 	Compared int      // things looked at
-	Repaired []string // what differed, one line each: "route 10.0.0.0/24 missing"
+	Repaired []string // what differed, one line each: "route 10.0.0.0/24 missing"; not what hangs on a bridge that has come
 	Waiting  []string // what cannot be done before the engine has made a bridge
 }

@@ -3,6 +3,9 @@ package link
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -62,7 +65,7 @@ func (l *Links) listen(ctx context.Context, socket *nl.NetlinkSocket, notify fun
 			}
 			for _, m := range messages {
 				l.reflect(m.Header.Type, m.Data)
-				if concerns(m.Header.Type, m.Data) {
+				if l.concerns(m.Header.Type, m.Data) {
 					notify()
 					break
 				}
@@ -73,19 +76,27 @@ func (l *Links) listen(ctx context.Context, socket *nl.NetlinkSocket, notify fun
 }
 
 // concerns reports whether a message may be about something of ours. Neighbours
-// that containers learn come and go all the time: only permanent ones count.
-func concerns(kind uint16, data []byte) bool {
+// that containers learn come and go all the time: only permanent ones count, and
+// those that should be, which the kernel calls failed when it removes them.
+func (l *Links) concerns(kind uint16, data []byte) bool {
 	switch kind {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		link, err := netlink.LinkDeserialize(nil, data)
 		return err != nil || owned(link.Attrs().Name)
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		n, err := netlink.NeighDeserialize(data)
-		return err != nil || n.Family == unix.AF_BRIDGE && n.State&netlink.NUD_REACHABLE == 0 || n.State&netlink.NUD_PERMANENT != 0
+		return err != nil || n.Family == unix.AF_BRIDGE && n.State&netlink.NUD_REACHABLE == 0 || n.State&netlink.NUD_PERMANENT != 0 || l.knows(n.IP)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		return ofProtocol(data)
 	}
 	return true
+}
+
+// knows reports whether a neighbour of this address is wanted.
+func (l *Links) knows(ip net.IP) bool {
+	wanted := l.neighbours.Load()
+	a, ok := netip.AddrFromSlice(ip)
+	return ok && wanted != nil && slices.ContainsFunc(*wanted, func(n Neighbour) bool { return n.IP == a.Unmap() })
 }
 
 // ofProtocol reports whether a route or rule is ours. Rules tell it in an
