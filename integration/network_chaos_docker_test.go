@@ -94,13 +94,14 @@ func (c *chaos) round(t *testing.T, n int) (what string) {
 		{"daemon killed", c.killDaemon},
 		{"link cut", c.cut},
 		{"daemon paused", c.pause},
-		{"leader killed", func(t *testing.T, h *lab.Host) func() { return c.killDaemon(t, c.leader(t, h)) }},
+		{"leader killed", func(t *testing.T, _ *lab.Host) func() { return c.killDaemon(t, c.leader(t, c.Host(1))) }},
 	}
 	change, fault, victim := changes[c.dice.IntN(len(changes))], faults[c.dice.IntN(len(faults))], c.any()
 	c.seen[change.name]++
 	c.seen[fault.name]++
 	what = fmt.Sprintf("%s on %s during: %s", fault.name, victim.Name, change.name)
-	via := others(c.Hosts(), victim)[c.dice.IntN(4)]
+	managers := others(c.Hosts()[:3], victim)
+	via := managers[c.dice.IntN(len(managers))]
 	changed := make(chan error, 1)
 	go func() { changed <- change.run(t, via) }()
 	mend := fault.run(t, victim)
