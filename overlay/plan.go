@@ -52,7 +52,7 @@ type planner struct {
 	w     wants
 	// backends are the serving endpoints of each service, in a fixed order.
 	backends map[string][]*assignment.Endpoint
-	here     map[string]joined // by network
+	here     map[string]*joined // by network
 }
 
 // joined is a network that this node is on.
@@ -64,7 +64,7 @@ type joined struct {
 // plan says what this node's kernel should be for what is known. What cannot
 // be yet, for lack of a place in the mesh or of a key, is left out.
 func plan(k assignment.Known, f facts) wants {
-	p := &planner{facts: f, known: k, self: k.Peers[f.nodeID], port: cmp.Or(k.Config.Port, DefaultPort), backends: make(map[string][]*assignment.Endpoint, len(k.Services)), here: map[string]joined{}}
+	p := &planner{facts: f, known: k, self: k.Peers[f.nodeID], port: cmp.Or(k.Config.Port, DefaultPort), backends: make(map[string][]*assignment.Endpoint, len(k.Services)), here: map[string]*joined{}}
 	p.w.filter = filter.Want{
 		MeshBridge: MeshBridge, MeshLink: MeshLink, TunnelLink: TunnelLink,
 		Port: p.port, SealedPort: SealedPort, Resolver: f.resolver,
@@ -92,6 +92,9 @@ func (p *planner) room(n int) {
 	p.w.link.Neighbours = slices.Grow(p.w.link.Neighbours, n)
 }
 
+// usualTasks of a service need no list that grows.
+const usualTasks = 16
+
 func sorted[T any](m map[string]T) []T {
 	list := make([]T, 0, len(m))
 	for _, id := range slices.Sorted(maps.Keys(m)) {
@@ -104,7 +107,11 @@ func sorted[T any](m map[string]T) []T {
 // leads to it if it is on another node.
 func (p *planner) endpoint(e *assignment.Endpoint) {
 	if e.Serving && e.ServiceID != "" {
-		p.backends[e.ServiceID] = append(p.backends[e.ServiceID], e)
+		backends, ok := p.backends[e.ServiceID]
+		if !ok {
+			backends = make([]*assignment.Endpoint, 0, usualTasks)
+		}
+		p.backends[e.ServiceID] = append(backends, e)
 	}
 	w := &p.w.filter
 	known := len(w.Known)
@@ -254,11 +261,11 @@ func (p *planner) network(n assignment.Network) {
 		p.w.filter.Gateways = append(p.w.filter.Gateways, pool.Gateway)
 	}
 	p.bridged(bridge)
-	p.here[n.ID] = joined{network: n, bridge: bridge, device: device}
+	p.here[n.ID] = &joined{network: n, bridge: bridge, device: device}
 }
 
 // remote leads to an endpoint on another node.
-func (p *planner) remote(n joined, at assignment.EndpointNetwork, peer assignment.Peer) {
+func (p *planner) remote(n *joined, at assignment.EndpointNetwork, peer assignment.Peer) {
 	dst := peer.Addr
 	if n.network.Encrypted {
 		dst = p.tunnelAddr(peer)
@@ -288,9 +295,9 @@ func (p *planner) service(s assignment.Service) {
 				continue
 			}
 			p.addr(n.bridge, vip)
-			v := filter.VIP{Addr: vip}
+			v := filter.VIP{Addr: vip, Backends: make([]netip.Addr, 0, len(backends))}
 			for _, e := range backends {
-				v.Backends = append(v.Backends, addrsOn(e, at.NetworkID, vip)...)
+				v.Backends = appendAddrs(v.Backends, e, at.NetworkID, vip)
 			}
 			p.w.filter.VIPs = append(p.w.filter.VIPs, v)
 		}
@@ -313,13 +320,13 @@ func (p *planner) published(ports []assignment.Port, backends []*assignment.Endp
 	}
 }
 
-// addrsOn are the addresses of e on a network that are of like's family.
-func addrsOn(e *assignment.Endpoint, networkID string, like netip.Addr) (addrs []netip.Addr) {
-	for _, at := range e.Networks {
-		if at.NetworkID != networkID {
+// appendAddrs adds the addresses of e on a network that are of like's family.
+func appendAddrs(addrs []netip.Addr, e *assignment.Endpoint, networkID string, like netip.Addr) []netip.Addr {
+	for i := range e.Networks {
+		if e.Networks[i].NetworkID != networkID {
 			continue
 		}
-		for _, a := range at.Addrs {
+		for _, a := range e.Networks[i].Addrs {
 			if a.Is4() == like.Is4() {
 				addrs = append(addrs, a)
 			}
