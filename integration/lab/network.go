@@ -91,6 +91,19 @@ func (l *Lab) plugIn(ctx context.Context, h *Host) error {
 	return l.awaitPort(ctx, h.Name)
 }
 
+// Renumber gives h the address of another number in the lab, which no host may
+// have, as a provider's DHCP would: what is open at the old one is lost. A lab
+// that outlives its maker does not remember it.
+func (h *Host) Renumber(ctx context.Context, num int) error {
+	next := h.lab.addr(num)
+	_, err := command(ctx, fmt.Sprintf("addr del %s/24 dev eth0\naddr add %s/24 dev eth0\n", h.Addr, next), h.tree.enterNet("ip", "-batch", "-")...)
+	if err != nil {
+		return err
+	}
+	h.Addr = next
+	return nil
+}
+
 // Cut lets nothing pass between h and everyone else, this process included.
 // The host notices nothing but silence: its link stays up.
 func (l *Lab) Cut(h *Host) error {

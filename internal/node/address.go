@@ -15,6 +15,7 @@ const defaultPort = 2377
 type addresses struct {
 	listen    string // host:port, the host may be 0.0.0.0
 	advertise string // host:port
+	asked     asked
 }
 
 // resolveAddresses reads the addresses of an init or join request as Swarm

@@ -22,7 +22,7 @@ func TestFlagsThatAreNotLookedAtAreNamed(t *testing.T) {
 			var text strings.Builder
 			n.log = slog.New(slog.NewTextHandler(&text, nil))
 			n.cfg.ListenAddr, n.cfg.AdvertiseAddr = c.listen, c.advertise
-			n.sayIgnored(&record{Listen: "127.0.0.1:2377", Advertise: "127.0.0.1:2377"})
+			n.sayIgnored(&record{Listen: "127.0.0.1:2377", Advertise: "127.0.0.1:2377", Asked: &asked{Listen: "127.0.0.1"}})
 			if said := strings.Contains(text.String(), "keeps the addresses"); said != c.said {
 				t.Errorf("said %v, want %v: %s", said, c.said, &text)
 			}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -303,18 +304,17 @@ func (n *Node) notUp(m *member, err error) error {
 }
 
 func (n *Node) newRecord(identity pki.Identity, addrs addresses) *record {
-	return &record{Version: recordVersion, NodeID: identity.NodeID, ClusterID: identity.ClusterID, Listen: addrs.listen, Advertise: addrs.advertise}
+	return &record{Version: recordVersion, NodeID: identity.NodeID, ClusterID: identity.ClusterID, Listen: addrs.listen, Advertise: addrs.advertise, Asked: &addrs.asked}
 }
 
 // addresses are those of the request, else those of the daemon's flags.
 func (n *Node) addresses(listen, advertise string) (addresses, error) {
-	if listen == "" || listen == "0.0.0.0:2377" && n.cfg.ListenAddr != "" {
-		listen = n.cfg.ListenAddr // the docker CLI sends its default always
+	if listen == "0.0.0.0:2377" {
+		listen = "" // the docker CLI sends its default always
 	}
-	if advertise == "" {
-		advertise = n.cfg.AdvertiseAddr
-	}
-	return resolveAddresses(listen, advertise)
+	a, err := resolveAddresses(cmp.Or(listen, n.cfg.ListenAddr), cmp.Or(advertise, n.cfg.AdvertiseAddr))
+	a.asked = asked{listen, advertise}
+	return a, err
 }
 
 // tryListen finds out before anything is written that a port is taken.

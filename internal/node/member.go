@@ -98,6 +98,7 @@ func (m *member) run(ctx context.Context) error {
 	if err := m.load(); err != nil {
 		return err
 	}
+	m.readdress()
 	listener, err := net.Listen("tcp", m.record.Load().Listen)
 	if err != nil {
 		return fmt.Errorf("cluster listener: %w", err)
@@ -107,7 +108,7 @@ func (m *member) run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		m.attachments.Run, m.attachments.Watch, m.doors.Run, m.worker.Run, m.renewer.Run, m.manage, m.serveRPC, m.serveJoin, m.serveTCP,
+		m.attachments.Run, m.attachments.Watch, m.doors.Run, m.worker.Run, m.renewer.Run, m.manage, m.serveRPC, m.serveJoin, m.serveTCP, m.watchAddress,
 		func(ctx context.Context) error { return m.gossip.Run(ctx, m.gossipSeeds) },
 	} {
 		g.Go(func() error { return run(ctx) })

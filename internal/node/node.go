@@ -109,14 +109,15 @@ func (n *Node) resume() error {
 	return nil
 }
 
-// sayIgnored tells of flags that only init and join look at.
+// sayIgnored tells of flags that do not count, because the request to init or
+// join said otherwise.
 func (n *Node) sayIgnored(r *record) {
-	if n.cfg.ListenAddr == "" && n.cfg.AdvertiseAddr == "" {
+	if n.cfg.ListenAddr == "" && n.cfg.AdvertiseAddr == "" || r.Asked != nil && *r.Asked == (asked{}) {
 		return
 	}
 	a, err := n.addresses("", "")
 	if err != nil || n.cfg.ListenAddr != "" && a.listen != r.Listen || n.cfg.AdvertiseAddr != "" && a.advertise != r.Advertise {
-		n.log.Warn("this node keeps the addresses that it joined with: leave the cluster and join again to change them",
+		n.log.Warn("this node keeps the addresses that it was told to have when it joined: leave the cluster and join again to change them",
 			"listen", r.Listen, "advertise", r.Advertise, "listen-addr", n.cfg.ListenAddr, "advertise-addr", n.cfg.AdvertiseAddr)
 	}
 }
@@ -156,6 +157,9 @@ func (n *Node) keepRunning(ctx context.Context, m *member) {
 		err := m.run(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, errReaddressed) {
+			continue
 		}
 		n.setError(err)
 		if time.Since(started) > time.Minute {

@@ -25,12 +25,20 @@ type record struct {
 	ClusterID  string        `json:"clusterID"`
 	Listen     string        `json:"listen"`    // host:port
 	Advertise  string        `json:"advertise"` // host:port
+	Asked      *asked        `json:"asked,omitempty"`
 	Managers   []pki.Manager `json:"managers"`
 	HasLog     bool          `json:"hasLog,omitempty"` // this manager's Raft log holds what it has voted for
 	GossipKeys []byte        `json:"gossipKeys"`       // sealed with the data key: JSON of [][]byte
 	// TunnelKey is the private key of this node's end of tunnels, sealed with the
 	// data key. It is made once for each membership and never leaves the node.
 	TunnelKey []byte `json:"tunnelKey,omitempty"`
+}
+
+// asked are the addresses that the request to init or join gave; "": none, so
+// that the daemon's flags count, or the machine has only one.
+type asked struct {
+	Listen    string `json:"listen,omitempty"`
+	Advertise string `json:"advertise,omitempty"`
 }
 
 func loadRecord(path string) (*record, error) {
