@@ -199,8 +199,8 @@ type byHand struct{ vni, port, net int }
 // The hand-made networks. Their ports are not the cluster's, and not each
 // other's, so that no socket is shared.
 var (
-	alike = byHand{vni: 4001, port: 4801, net: 1} //nolint:gochecknoglobals // constants
-	bare  = byHand{vni: 4002, port: 4802, net: 2} //nolint:gochecknoglobals // constants
+	alike = byHand{vni: 4001, port: 4801, net: 1}
+	bare  = byHand{vni: 4002, port: 4802, net: 2}
 )
 
 func (n byHand) addr(host int) string { return fmt.Sprintf("192.168.%d.%d", 200+n.net, host) }
@@ -346,4 +346,120 @@ func (s *site) behindMesh(b *testing.B, h *lab.Host, service string) string {
 		b.Fatalf("%s on %s is not on shoal_gw: %v", service, h.Name, c.NetworkSettings.Networks)
 	}
 	return gateway.IPAddress
+}
+
+// sightings are the files in which watches on all hosts write who has come into
+// the answers, by the kind of answer.
+type sightings map[string][]string
+
+// admitRounds is how many times BenchmarkAdmit scales up by one.
+const admitRounds = 10
+
+// BenchmarkAdmit takes the time from when a task runs, which with a health check
+// is when it is healthy, as its status says, until each of five nodes has it in
+// its names, behind the VIP and behind the published port.
+func BenchmarkAdmit(b *testing.B) {
+	s := formSite(b, 5, 3)
+	via := s.Host(1)
+	shoal(b, via, "network", "create", "front")
+	web := webSpec(b, s, "web", 1, "front")
+	web.EndpointSpec.Ports = append(web.EndpointSpec.Ports, swarm.PortConfig{Protocol: "tcp", TargetPort: 7000, PublishedPort: 7000})
+	create(b, s.shoal[via], web)
+	client := spec("client", 0, "/bin/sleep", "1000000")
+	client.Mode = swarm.ServiceMode{Global: &swarm.GlobalService{}}
+	client.TaskTemplate.Networks = web.TaskTemplate.Networks
+	create(b, s.shoal[via], client)
+	old := s.converged(b, via, "web", 1)
+	s.converged(b, via, "client", 5)
+	watched := s.watch(b, at(s.vip(b, "web", "front"), 7000), 7000)
+	watched.await(b, old[0], time.Time{})
+
+	times := map[string][]time.Duration{}
+	for range admitRounds {
+		before := taskIDs(old)
+		scale(b, s.shoal[via], "web", 2)
+		tasks := s.converged(b, via, "web", 2)
+		added := tasks[slices.IndexFunc(tasks, func(t swarm.Task) bool { return !slices.Contains(before, t.ID) })]
+		all := time.Duration(0)
+		for kind, last := range watched.await(b, added, added.Status.Timestamp) {
+			took := last.Sub(added.Status.Timestamp)
+			times[kind] = append(times[kind], took)
+			all = max(all, took)
+		}
+		times["all"] = append(times["all"], all)
+		scale(b, s.shoal[via], "web", 1)
+		old = s.converged(b, via, "web", 1)
+	}
+	b.ReportMetric(0, "ns/op") // says nothing here
+	for kind, list := range times {
+		b.Logf("%s: %v", kind, list)
+		b.ReportMetric(ms(median(list)), "p50-ms-"+kind)
+		b.ReportMetric(ms(slices.Max(list)), "max-ms-"+kind)
+	}
+}
+
+// watch starts watches on all hosts: names and VIP from the client there, and
+// the published port of the next host from the host itself.
+func (s *site) watch(b *testing.B, vip string, published int) sightings {
+	b.Helper()
+	program := program(b, "WEB_BIN", "shoal/examples/web")
+	watched := sightings{}
+	for i, h := range s.Hosts() {
+		next := s.Hosts()[(i+1)%len(s.Hosts())]
+		inside := []string{"docker", "-H", "unix://" + h.DockerSocket(), "exec", s.containerOf(b, h, "client"), "/bin/web", "watch"}
+		for kind, argv := range map[string][]string{
+			"names": append(slices.Clone(inside), "name", "tasks.web"),
+			"vip":   append(slices.Clone(inside), "echo", vip),
+			"port":  {program, "watch", "echo", at(next.Addr, published)},
+		} {
+			p, err := h.Start(b.Context(), "watch-"+kind, argv...)
+			ok(b, err)
+			watched[kind] = append(watched[kind], p.LogPath())
+		}
+	}
+	return watched
+}
+
+// await waits until all watches have seen a task after a time, and gives for
+// each kind when the last one did.
+func (w sightings) await(b *testing.B, task swarm.Task, after time.Time) map[string]time.Time {
+	b.Helper()
+	// an echo calls itself by its container's name, a name means addresses
+	who := map[string]string{"vip": task.Status.ContainerStatus.ContainerID[:12], "port": task.Status.ContainerStatus.ContainerID[:12]}
+	for _, a := range task.NetworksAttachments {
+		if a.Network.Spec.Name == "front" {
+			who["names"], _, _ = strings.Cut(a.Addresses[0], "/")
+		}
+	}
+	last := map[string]time.Time{}
+	waitFor(b, "all nodes to know "+task.ID, func() (string, bool) {
+		clear(last)
+		for kind, paths := range w {
+			for _, path := range paths {
+				at := seen(path, who[kind], after)
+				if at.IsZero() {
+					return fmt.Sprint(path, " does not tell of ", who[kind]), false
+				}
+				last[kind] = slices.MaxFunc([]time.Time{last[kind], at}, time.Time.Compare)
+			}
+		}
+		return "", true
+	})
+	return last
+}
+
+// seen is when a watch told of somebody first after a time, zero if not yet.
+func seen(path, who string, after time.Time) time.Time {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return time.Time{}
+	}
+	for line := range strings.Lines(string(text)) {
+		var name string
+		var nanos int64
+		if n, _ := fmt.Sscan(line, &name, &nanos); n == 2 && name == who && nanos > after.UnixNano() {
+			return time.Unix(0, nanos)
+		}
+	}
+	return time.Time{}
 }
