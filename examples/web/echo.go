@@ -8,11 +8,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 )
 
-// startEchoes starts what UDP_ADDR and ECHO_ADDR ask for, and returns what ends
-// it, with all connections, and waits.
+// startEchoes starts what UDP_ADDR, ECHO_ADDR and SINK_ADDR ask for, and returns
+// what ends it, with all connections, and waits.
 func startEchoes() (stop func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var g sync.WaitGroup
@@ -29,14 +30,16 @@ func startEchoes() (stop func(), err error) {
 		context.AfterFunc(ctx, func() { io.Closer(conn).Close() })
 		g.Go(func() { echoPackets(conn) })
 	}
-	if addr := os.Getenv("ECHO_ADDR"); addr != "" {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			stop()
-			return nil, err
+	for env, answer := range map[string]func(context.Context, net.Conn){"ECHO_ADDR": echoLines, "SINK_ADDR": swallow} {
+		for addr := range strings.FieldsSeq(os.Getenv(env)) {
+			l, err := net.Listen("tcp", addr)
+			if err != nil {
+				stop()
+				return nil, err
+			}
+			context.AfterFunc(ctx, func() { l.Close() })
+			g.Go(func() { acceptStreams(ctx, &g, l, answer) })
 		}
-		context.AfterFunc(ctx, func() { l.Close() })
-		g.Go(func() { echoStreams(ctx, &g, l) })
 	}
 	return stop, nil
 }
@@ -60,13 +63,13 @@ func echoPackets(conn net.PacketConn) {
 	}
 }
 
-func echoStreams(ctx context.Context, g *sync.WaitGroup, l net.Listener) {
+func acceptStreams(ctx context.Context, g *sync.WaitGroup, l net.Listener, answer func(context.Context, net.Conn)) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
-		g.Go(func() { echoLines(ctx, conn) })
+		g.Go(func() { answer(ctx, conn) })
 	}
 }
 

@@ -23,7 +23,8 @@ const usage = `usage: web [COMMAND]
 
   serve              answer HTTP on $ADDR (:8080) until SIGTERM; the default.
                      $UDP_ADDR: echo datagrams there too, $ECHO_ADDR: lines over
-                     TCP; each after "HOSTNAME to CLIENT: "
+                     TCP; each after "HOSTNAME to CLIENT: ". $SINK_ADDR: count the
+                     bytes of a stream. The last two may be several addresses
   sleep SECONDS      wait, or end at SIGTERM
   stubborn           wait, and ignore SIGTERM
   exit CODE          end at once with CODE
@@ -37,6 +38,11 @@ const usage = `usage: web [COMMAND]
   lookup NAME [TYPE] print the addresses of NAME, sorted, as /etc/resolv.conf has
                      them looked up; TYPE is A or AAAA (both), or PTR for the
                      names of an address
+  send ADDR SECONDS  stream to a sink; print the bytes a second that it has got
+  knock ADDR SECONDS connect to an echo, one connection after the other; print
+                     how many were answered, failed and were slow
+  watch name NAME    print the addresses of NAME as they come, with the time
+  watch echo ADDR    the same of those who answer at an echo
 `
 
 func main() {
@@ -85,14 +91,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "lookup":
 		err = lookup(ctx, stdout, rest)
 	default:
-		fmt.Fprint(stderr, usage)
-		return 2
+		measure, ok := measures()[name]
+		if !ok {
+			fmt.Fprint(stderr, usage)
+			return 2
+		}
+		err = measure(ctx, stdout, rest)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", name, err)
 		return 1
 	}
 	return 0
+}
+
+// measures are the commands that benchmarks use.
+func measures() map[string]func(context.Context, io.Writer, []string) error {
+	return map[string]func(context.Context, io.Writer, []string) error{"send": send, "knock": knock, "watch": watch}
 }
 
 // sleep waits, and ends like a program without a handler when asked to stop.
