@@ -128,7 +128,7 @@ func TestPortsOfThisProcess(t *testing.T) {
 	}
 	defer l.Close()
 	p := Port{"tcp", l.Addr().(*net.TCPAddr).Port, "a test"}
-	if got := holder(p); got.pid != os.Getpid() {
+	if got, err := holder(p); got.pid != os.Getpid() || err != nil {
 		t.Errorf("held by %+v, want this process", got)
 	}
 	expect(t, "held", ports([]Port{p}), "port "+p.String()+" ok")

@@ -40,7 +40,8 @@ func ports(wanted []Port) (found []Finding) {
 		if err := tryPort(p); err == nil {
 			free = append(free, p.String())
 		} else {
-			found = append(found, held(p, err, holder(p), vxlanLinks(p)))
+			by, unknown := holder(p)
+			found = append(found, held(p, errors.Join(err, unknown), by, vxlanLinks(p)))
 		}
 	}
 	if len(free) > 0 {
@@ -84,7 +85,7 @@ func held(p Port, err error, by process, links []string) Finding {
 	case len(links) > 0:
 		return Finding{check, Warn, fmt.Sprintf("for %s: VXLAN device %s uses it too, which works as long as the network identifiers differ", p.For, strings.Join(links, ", ")), free}
 	}
-	return Finding{check, Bad, fmt.Sprintf("for %s: held by the kernel or by a process that this one cannot see", p.For), free}
+	return Finding{check, Bad, fmt.Sprintf("for %s: held by the kernel or by a process that this one cannot see (%v)", p.For, err), free}
 }
 
 func allOurs(links []string) bool {
@@ -119,16 +120,20 @@ type process struct {
 	name string
 }
 
-func holder(p Port) process {
+// holder finds who has a port. An error says why nobody was found.
+func holder(p Port) (by process, err error) {
 	inodes := map[string]bool{}
 	for _, table := range []string{p.Protocol, p.Protocol + "6"} {
-		data, err := os.ReadFile("/proc/net/" + table)
-		if err != nil {
-			continue // without IPv6 there is one table only
+		data, readErr := os.ReadFile("/proc/net/" + table)
+		if readErr != nil && !errors.Is(readErr, os.ErrNotExist) { // without IPv6 there is one table only
+			err = errors.Join(err, readErr)
 		}
 		for _, inode := range socketsOn(string(data), p) {
 			inodes["socket:["+inode+"]"] = true
 		}
+	}
+	if len(inodes) == 0 {
+		return process{}, err
 	}
 	return holderOf(inodes)
 }
@@ -149,20 +154,24 @@ func socketsOn(table string, p Port) (inodes []string) {
 	return inodes
 }
 
-func holderOf(inodes map[string]bool) process {
-	if len(inodes) == 0 {
-		return process{}
-	}
-	paths, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is good
-	for _, path := range paths {
-		target, err := os.Readlink(path)
-		if err != nil || !inodes[target] {
-			continue // also those that have gone in the meantime
+// holderOf looks at this process first, then at all others.
+func holderOf(inodes map[string]bool) (process, error) {
+	pids, err := filepath.Glob("/proc/[0-9]*") // the pattern is good
+	for _, dir := range append([]string{"/proc/self"}, pids...) {
+		open, readErr := os.ReadDir(filepath.Join(dir, "fd"))
+		if readErr != nil && !errors.Is(readErr, os.ErrNotExist) && !errors.Is(readErr, unix.ESRCH) { // those that have gone in the meantime
+			err = errors.Join(err, readErr)
 		}
-		dir := filepath.Dir(filepath.Dir(path))
-		pid, _ := strconv.Atoi(filepath.Base(dir))
-		name, _ := os.ReadFile(filepath.Join(dir, "comm"))
-		return process{pid, strings.TrimSpace(string(name))}
+		for _, fd := range open {
+			if target, _ := os.Readlink(filepath.Join(dir, "fd", fd.Name())); inodes[target] {
+				pid, _ := strconv.Atoi(filepath.Base(dir))
+				if dir == "/proc/self" {
+					pid = os.Getpid()
+				}
+				name, _ := os.ReadFile(filepath.Join(dir, "comm")) // "" if it has gone
+				return process{pid, strings.TrimSpace(string(name))}, nil
+			}
+		}
 	}
-	return process{}
+	return process{}, err
 }
