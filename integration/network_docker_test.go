@@ -46,6 +46,7 @@ func TestNetworks(t *testing.T) {
 		{"docker run joins an attachable network", attachedContainer},
 		{"a scale-down takes tasks out of all answers", scaledDown},
 		{"bad input changes nothing", networkRefusals},
+		{"a full network says so and fills what becomes free", fullNetwork},
 		{"networks go with the last task", networksGo},
 	} {
 		if !t.Run(part.name, func(t *testing.T) { part.run(t, s) }) {

@@ -162,8 +162,35 @@ func networkRefusals(t *testing.T, s *site) {
 	}
 }
 
+// fullNetwork has room for a gateway, a service and four tasks: the others say
+// what they wait for, and get what becomes free.
+func fullNetwork(t *testing.T, s *site) {
+	via := s.Host(1)
+	shoal(t, via, "network", "create", "--subnet", "10.77.1.0/29", "tight")
+	shoal(t, via, "service", "create", "-d", "--name", "many", "--replicas", "7", "--network", "tight", image)
+	s.converged(t, via, "many", 4)
+	const says = "network tight has no free IPv4 address"
+	waitFor(t, "three tasks to say what they wait for", func() (string, bool) {
+		out := docker(t, via, "service", "ps", "--no-trunc", "many")
+		return out, strings.Count(out, says) == 3
+	})
+	if out := shoal(t, via, "why", "many"); !strings.Contains(out, says) {
+		t.Errorf("shoal why many says\n%s", out)
+	}
+	shoal(t, via, "service", "create", "-d", "--name", "late", "--network", "tight", "--endpoint-mode", "dnsrr", image)
+	shoal(t, via, "service", "scale", "-d", "many=2")
+	s.converged(t, via, "late", 1)
+	s.converged(t, via, "many", 2)
+	shoal(t, via, "service", "rm", "many", "late")
+	s.awaitEmpty(t, "many")
+	s.awaitEmpty(t, "late")
+	waitFor(t, "network tight to be free", func() (string, bool) {
+		_, err := via.Shoal(t.Context(), "network", "rm", "tight")
+		return fmt.Sprint(err), err == nil
+	})
+}
+
 func networksGo(t *testing.T, s *site) {
-	campaign(t)
 	via := s.Host(1)
 	for _, name := range []string{"web", "client", "apart"} {
 		shoal(t, via, "service", "rm", name)

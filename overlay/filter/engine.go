@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
 )
 
 // engineChain is where the engine lets others decide before its own rules, of
@@ -13,11 +14,14 @@ import (
 const engineChain = "DOCKER-USER"
 
 // engineRules let through what our own chains have let in: what comes from or
-// goes to other nodes' containers, and what was sent to one of this node. They
+// goes to other nodes' containers, and what was sent to one of this node. Before
+// that, packets of connections that were let through already: the engine has
+// several rules for each network of this node, and all would look at them. They
 // are written as iptables itself writes them, so that it can still list them.
+// The last one here comes first in the chain.
 func engineRules(w Want) [][]expr.Any {
-	pass := func(match []expr.Any) []expr.Any {
-		return rule(match, []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}})
+	pass := func(match []expr.Any, more ...expr.Any) []expr.Any {
+		return rule(match, more, []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}})
 	}
 	var rules [][]expr.Any
 	if w.MeshLink != "" {
@@ -26,7 +30,17 @@ func engineRules(w Want) [][]expr.Any {
 	if w.MeshBridge != "" {
 		rules = append(rules, pass(oif(w.MeshBridge)))
 	}
-	return rules
+	return append(rules, pass(iifOurs(), known()))
+}
+
+// known is for packets of connections that have been let through, or that these
+// have brought about: -m conntrack --ctstate RELATED,ESTABLISHED.
+func known() expr.Any {
+	// XT_CONNTRACK_STATE, and the bits of IP_CT_ESTABLISHED and IP_CT_RELATED.
+	const byState, established, related = 1 << 0, 1 << 1, 1 << 2
+	return &expr.Match{Name: "conntrack", Rev: 3, Info: &xt.ConntrackMtinfo3{ConntrackMtinfo2: xt.ConntrackMtinfo2{
+		ConntrackMtinfoBase: xt.ConntrackMtinfoBase{MatchFlags: byState}, StateMask: established | related,
+	}}}
 }
 
 // matchOf is what a rule of ours matches: a direction and a link.

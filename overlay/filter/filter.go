@@ -1,5 +1,5 @@
 // Package filter makes the nftables of a node agree with what it should have:
-// one table of its own, a small one for zones, and three rules in the engine's
+// one table of its own, a small one for zones, and a few rules in the engine's
 // chain for users.
 //
 // A service's address or published port is a chain that picks a backend, and an

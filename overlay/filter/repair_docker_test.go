@@ -53,7 +53,7 @@ func TestDamageIsFoundAndRepaired(t *testing.T) {
 	y.run("iptables -F DOCKER-USER")
 	audit("after a flush of the engine's chain", false)
 	listing := y.run("iptables -nvL DOCKER-USER")
-	for _, rule := range []string{"shoal0", "shoal_gw"} {
+	for _, rule := range []string{"shoal0", "shoal_gw", "ctstate RELATED,ESTABLISHED"} {
 		if !strings.Contains(listing, rule) {
 			t.Errorf("iptables does not list %s:\n%s", rule, listing)
 		}
