@@ -46,7 +46,7 @@ func TestNetworkChaos(t *testing.T) {
 	c.nothingLeft(t)
 }
 
-func number(t *testing.T, name string, otherwise int) int {
+func number(t testing.TB, name string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(name)
 	if text == "" {

@@ -28,7 +28,7 @@ type flows struct {
 // doomed are endpoints whose connections are to be forgotten.
 type doomed struct {
 	gone    map[netip.Addr]bool // of every protocol
-	stopped map[netip.Addr]bool // of UDP, which knows no end
+	stopped map[netip.Addr]bool // of UDP, which knows no end, and what has had no answer
 }
 
 func newFlows() *flows { return &flows{wake: make(chan struct{}, 1)} }
@@ -101,9 +101,10 @@ func (f *flows) forget() (n int, err error) {
 	return n, err
 }
 
-// forget removes connections: to and from addresses that are gone, and those of
-// UDP to backends that have stopped serving. The next packet of such a
-// connection is one that nobody knows: of TCP it is answered with a reset.
+// forget removes connections: to and from addresses that are gone, and to
+// backends that have stopped serving those of UDP, and those without an answer:
+// a client that asks again must not find them gone. The next packet of any other
+// is one that nobody knows: of TCP it is answered with a reset.
 func (d doomed) forget() (n int, err error) {
 	var failed []error
 	for _, q := range d.queries() {
@@ -133,18 +134,24 @@ func (d doomed) has(flow []byte) bool {
 	}
 	var client, backend netip.Addr
 	var protocol byte
+	answered := false
 	for _, a := range attrs {
 		switch a.Attr.Type & nl.NLA_TYPE_MASK {
 		case nl.CTA_TUPLE_ORIG:
 			client, protocol = tupleOf(a.Value)
 		case nl.CTA_TUPLE_REPLY:
 			backend, _ = tupleOf(a.Value)
+		case nl.CTA_STATUS:
+			answered = len(a.Value) == 4 && binary.BigEndian.Uint32(a.Value)&seenReply != 0
 		}
 	}
-	return d.gone[client] || d.gone[backend] || protocol == unix.IPPROTO_UDP && d.stopped[backend]
+	return d.gone[client] || d.gone[backend] || d.stopped[backend] && (protocol == unix.IPPROTO_UDP || !answered)
 }
 
-const sizeofNfgenmsg = 4
+const (
+	sizeofNfgenmsg = 4
+	seenReply      = 1 << 1 // IPS_SEEN_REPLY
+)
 
 // tupleOf is the source and protocol of one direction.
 func tupleOf(b []byte) (source netip.Addr, protocol byte) {
@@ -181,7 +188,6 @@ type query struct {
 	family    byte
 	direction int        // nl.CTA_TUPLE_ORIG or CTA_TUPLE_REPLY; 0: all
 	source    netip.Addr // of that direction
-	protocol  byte       // 0: all
 }
 
 // fewAddrs are cheaper to ask for one by one: each question has the kernel walk
@@ -193,12 +199,12 @@ func (d doomed) queries() (list []query) {
 		var some []query
 		for a := range d.gone {
 			if a.Is4() == (f.nfproto == unix.NFPROTO_IPV4) {
-				some = append(some, query{f.nfproto, nl.CTA_TUPLE_ORIG, a, 0}, query{f.nfproto, nl.CTA_TUPLE_REPLY, a, 0})
+				some = append(some, query{f.nfproto, nl.CTA_TUPLE_ORIG, a}, query{f.nfproto, nl.CTA_TUPLE_REPLY, a})
 			}
 		}
 		for a := range d.stopped {
 			if a.Is4() == (f.nfproto == unix.NFPROTO_IPV4) && !d.gone[a] {
-				some = append(some, query{f.nfproto, nl.CTA_TUPLE_REPLY, a, unix.IPPROTO_UDP})
+				some = append(some, query{f.nfproto, nl.CTA_TUPLE_REPLY, a})
 			}
 		}
 		if len(some) > fewAddrs {
@@ -210,13 +216,12 @@ func (d doomed) queries() (list []query) {
 }
 
 // Attributes of <linux/netfilter/nfnetlink_conntrack.h> that the library lacks,
-// and the kernel's bits for what a filter compares (nf_conntrack_netlink.c).
+// and the kernel's bit for a filter that compares sources (nf_conntrack_netlink.c).
 const (
 	ctaFilter           = 25
 	ctaFilterOrigFlags  = 1
 	ctaFilterReplyFlags = 2
 	filterSource        = 1 << 0
-	filterProtocol      = 1 << 3
 )
 
 // list returns the flows as the kernel tells them, some of them with an error.
@@ -235,22 +240,18 @@ func (q query) list() ([][]byte, error) {
 }
 
 func (q query) filter() []*nl.RtAttr {
-	kind, flags := nl.CTA_IP_V4_SRC, uint32(filterSource)
+	kind := nl.CTA_IP_V4_SRC
 	if q.source.Is6() {
 		kind = nl.CTA_IP_V6_SRC
 	}
 	tuple := nl.NewRtAttr(unix.NLA_F_NESTED|q.direction, nil)
 	tuple.AddRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_IP, nil).AddRtAttr(kind, q.source.AsSlice())
-	if q.protocol != 0 {
-		flags |= filterProtocol
-		tuple.AddRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_PROTO, nil).AddRtAttr(nl.CTA_PROTO_NUM, []byte{q.protocol})
-	}
 	which := ctaFilterOrigFlags
 	if q.direction == nl.CTA_TUPLE_REPLY {
 		which = ctaFilterReplyFlags
 	}
 	compare := nl.NewRtAttr(unix.NLA_F_NESTED|ctaFilter, nil)
-	compare.AddRtAttr(which, binary.NativeEndian.AppendUint32(nil, flags))
+	compare.AddRtAttr(which, binary.NativeEndian.AppendUint32(nil, filterSource))
 	return []*nl.RtAttr{tuple, compare}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -22,7 +23,8 @@ func set(list ...string) map[netip.Addr]bool {
 	return m
 }
 
-// flowsOf are the namespace's flows by protocol and destination.
+// flowsOf are the namespace's flows by destination, and whether they would be
+// moved away from one that has stopped serving.
 func flowsOf(t *testing.T) (all []string) {
 	t.Helper()
 	for _, f := range families() {
@@ -35,9 +37,9 @@ func flowsOf(t *testing.T) (all []string) {
 				a := netip.MustParseAddr(name)
 				switch d := (doomed{gone: map[netip.Addr]bool{a: true}}); {
 				case doomed{stopped: d.gone}.has(flow):
-					all = append(all, "udp "+name)
+					all = append(all, "moving "+name)
 				case d.has(flow):
-					all = append(all, "tcp "+name)
+					all = append(all, "staying "+name)
 				}
 			}
 		}
@@ -59,10 +61,10 @@ func TestOnlyTheDoomedAreForgotten(t *testing.T) {
 			what doomed
 			left []string
 		}{
-			{doomed{gone: set("10.252.1.2")}, []string{"tcp 10.252.1.3", "tcp fd00:1::2", "udp 10.252.1.3"}},
-			{doomed{stopped: set("10.252.1.2", "10.252.1.3")}, []string{"tcp 10.252.1.2", "tcp 10.252.1.3", "tcp fd00:1::2"}},
-			{doomed{gone: set("fd00:1::2"), stopped: set("10.252.1.3")}, []string{"tcp 10.252.1.2", "tcp 10.252.1.3", "udp 10.252.1.2"}},
-			{doomed{gone: set("10.252.1.4")}, []string{"tcp fd00:1::2"}}, // the client
+			{doomed{gone: set("10.252.1.2")}, []string{"staying 10.252.1.3", "staying fd00:1::2", "moving 10.252.1.3"}},
+			{doomed{stopped: set("10.252.1.2", "10.252.1.3")}, []string{"staying 10.252.1.2", "staying 10.252.1.3", "staying fd00:1::2"}},
+			{doomed{gone: set("fd00:1::2"), stopped: set("10.252.1.3")}, []string{"staying 10.252.1.2", "staying 10.252.1.3", "moving 10.252.1.2"}},
+			{doomed{gone: set("10.252.1.4")}, []string{"staying fd00:1::2"}}, // the client
 		} {
 			for _, to := range []string{"10.252.1.2:80", "10.252.1.3:80", "[fd00:1::2]:80"} {
 				conn, err := y.open("c", to)
@@ -89,6 +91,7 @@ func TestOnlyTheDoomedAreForgotten(t *testing.T) {
 			if n, err := d.forget(); n == 0 || err != nil {
 				t.Fatalf("%d forgotten: %v", n, err)
 			}
+			slices.Sort(c.left)
 			if left := slices.Compact(flowsOf(t)); !slices.Equal(left, c.left) {
 				t.Errorf("after %v: left are %q, want %q", c.what, left, c.left)
 			}
@@ -96,6 +99,30 @@ func TestOnlyTheDoomedAreForgotten(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// TestUnansweredConnectionsMoveOn: a client whose first packet was lost sends it
+// again after a second, when the backend that was chosen then may be no more.
+func TestUnansweredConnectionsMoveOn(t *testing.T) {
+	y := newYard(t)
+	y.serve("b2", "80")
+	apply(t, newFilter(t), both())
+	y.in("b2", func() { y.run("iptables -A INPUT -p tcp --dport 82 -j DROP") })
+	if _, err := y.open("c", "10.252.1.3:80"); err != nil {
+		t.Fatal(err)
+	}
+	y.in("c", func() {
+		if conn, err := net.DialTimeout("tcp", "10.252.1.3:82", 10*time.Millisecond); err == nil {
+			conn.Close()
+			t.Error("there is an answer")
+		}
+	})
+	if n, err := (doomed{stopped: set("10.252.1.3")}).forget(); n != 1 || err != nil {
+		t.Errorf("%d forgotten: %v, want the one without an answer", n, err)
+	}
+	if left := flowsOf(t); !slices.Equal(left, []string{"staying 10.252.1.3"}) {
+		t.Errorf("left are %q", left)
 	}
 }
 

@@ -67,6 +67,9 @@ type Config struct {
 	// OnEngine is told when the engine begins and ceases to answer; optional. It
 	// must not block.
 	OnEngine func(up bool)
+	// Backlog counts the connections that wait to be accepted in the network
+	// namespace of a process: as the kernel says.
+	Backlog func(pid int) (int, error)
 	// Offline uses the images that are there and never asks a registry.
 	Offline    bool
 	Log        *slog.Logger          // slog.Default()
@@ -82,9 +85,8 @@ const (
 	// send it nothing new. 5s: nodes that do not answer are down by 8 s, and a
 	// user who removes a service should not wait for them.
 	withdrawTime = 5 * time.Second
-	// settleTime is how long it runs on once they do: for packets that are under
-	// way, and connections that its program has yet to accept, which die with its
-	// listener. 1s: half of what Swarm waits, which knows nothing of the others.
+	// settleTime is how long it runs on once they do, for packets that are under
+	// way. 1s: half of what Swarm waits, which knows nothing of the others.
 	settleTime = time.Second
 )
 
@@ -124,6 +126,9 @@ func New(cfg Config) (*Executor, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.Backlog == nil {
+		cfg.Backlog = backlog
 	}
 	m, err := newMetrics(cfg.Registerer)
 	if err != nil {

@@ -47,7 +47,7 @@ func newHarnessOn(t *testing.T, fake *engine.Fake, n Network) *harness {
 // boot starts an executor that remembers nothing, as a restarted daemon does.
 func (h *harness) boot() {
 	x, err := New(Config{
-		Engine: h.fake, NodeID: testNode, ClusterID: testCluster, Network: h.net, Report: h.report,
+		Engine: h.fake, NodeID: testNode, ClusterID: testCluster, Network: h.net, Report: h.report, Backlog: func(int) (int, error) { return 0, nil },
 		Log: discard(),
 	})
 	if err != nil {

@@ -36,13 +36,14 @@ type order struct {
 	op   op
 	task assignment.Task
 	id   string // container id, or empty
+	pid  int    // of the container
 	host host
 	wait time.Duration
 }
 
 // launch takes one step of a task, in the goroutine of that task.
 func (e *Executor) launch(ctx context.Context, t *task, what op) {
-	o := order{op: what, task: t.task, id: t.id, host: e.host}
+	o := order{op: what, task: t.task, id: t.id, pid: t.status.PID, host: e.host}
 	if what == pause {
 		o.wait = t.wait.Next()
 	}
@@ -100,6 +101,7 @@ func (e *Executor) do(ctx context.Context, o order) (*engine.Container, error) {
 	case start:
 		return e.slotted(ctx, o, makeTime, e.start)
 	case stop:
+		e.awaitAccepted(ctx, o)
 		return e.slotted(ctx, o, stopTime+graceOf(o.task), e.stop)
 	case remove:
 		return e.slotted(ctx, o, makeTime, e.remove)
