@@ -23,7 +23,7 @@ type command struct {
 	min, max      int // operands; max < 0: no limit
 	commands      []*command
 	hidden        bool
-	// completes names what an operand is: "service", "node" or words.
+	// completes names what an operand is: "service", "node", "network", "secret", "config" or words.
 	completes string
 	run       func(ctx context.Context, args []string) error
 

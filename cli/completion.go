@@ -160,7 +160,7 @@ func (c *command) waiting(w string) *flag {
 
 // operandNames asks the daemon for names; without one there are none.
 func (s *shell) operandNames(ctx context.Context, c *command) []string {
-	if c.completes != "service" && c.completes != "node" && c.completes != "network" {
+	if !slices.Contains([]string{"service", "node", "network", "secret", "config"}, c.completes) {
 		return strings.Fields(c.completes)
 	}
 	api, err := s.connect()
@@ -172,6 +172,8 @@ func (s *shell) operandNames(ctx context.Context, c *command) []string {
 		return nodeNames(ctx, api)
 	case "network":
 		return networkNames(ctx, api)
+	case "secret", "config":
+		return valueNames(ctx, api, valueKind(c.completes))
 	}
 	services, err := api.ServiceList(ctx, swarm.ServiceListOptions{})
 	if err != nil {
@@ -196,6 +198,22 @@ func networkNames(ctx context.Context, api *client.Client) (out []string) {
 	}
 	for _, n := range networks {
 		out = append(out, n.Name)
+	}
+	sort.Strings(out)
+	return out
+}
+
+func valueNames(ctx context.Context, api *client.Client, k valueKind) (out []string) {
+	if k == configKind {
+		configs, _ := api.ConfigList(ctx, swarm.ConfigListOptions{}) // without an answer there are no names
+		for _, c := range configs {
+			out = append(out, c.Spec.Name)
+		}
+	} else {
+		secrets, _ := api.SecretList(ctx, swarm.SecretListOptions{})
+		for _, s := range secrets {
+			out = append(out, s.Spec.Name)
+		}
 	}
 	sort.Strings(out)
 	return out

@@ -46,6 +46,7 @@ type fakeServer struct {
 	stale int
 	query url.Values    // of the last list of tasks
 	left  chan struct{} // closed by leave
+	born  time.Time
 }
 
 const (
@@ -85,7 +86,7 @@ func listenFake(socket string) (*fakeServer, net.Listener, error) {
 		return nil, nil, err
 	}
 	f := &fakeServer{
-		left: make(chan struct{}),
+		left: make(chan struct{}), born: time.Now(),
 		host: "unix://" + socket, services: map[string]*swarm.Service{}, nodes: map[string]*swarm.Node{},
 		bodies: map[string][]byte{}, why: map[string]string{}, fail: map[string]string{},
 	}
@@ -186,10 +187,8 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		write(w, registry.DistributionInspect{Descriptor: ocispec.Descriptor{Digest: fakeDigest}, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}})
-	case path == "/secrets":
-		write(w, []swarm.Secret{{ID: "secretid", Spec: swarm.SecretSpec{Annotations: swarm.Annotations{Name: "key"}}}})
-	case path == "/configs":
-		write(w, []swarm.Config{{ID: "configid", Spec: swarm.ConfigSpec{Annotations: swarm.Annotations{Name: "conf"}}}})
+	case strings.HasPrefix(strings.TrimPrefix(path, "/shoal/v1"), "/secrets"), strings.HasPrefix(strings.TrimPrefix(path, "/shoal/v1"), "/configs"):
+		f.serveValues(w, r, strings.Split(strings.TrimPrefix(path, "/shoal/v1"), "/")[1:])
 	case strings.HasPrefix(path, "/networks") && r.Method != http.MethodGet || path == "/networks":
 		f.serveNetworks(w, r, path)
 	case strings.HasPrefix(path, "/networks/"):

@@ -86,6 +86,8 @@ func TestPrintsWhatTheDockerCommandPrints(t *testing.T) {
 		"node ls", "node ls -q", "service ls", "service ls -q", "service inspect --pretty web", "node inspect --pretty host1",
 		"service ps web", "service inspect web", "node inspect host1", "service ps nosuch", "service rm nosuch",
 		"service inspect --format {{.Spec.Name}} web nosuch", "node ls --format {{.Hostname}}", "node promote host1", "join-token worker",
+		"secret ls", "secret ls --format {{.Name}}={{.Labels}}", "secret inspect --pretty key", "secret inspect key", "secret inspect nosuch", "secret rm key nosuch",
+		"config ls", "config ls -q", "config inspect --pretty conf", "config inspect conf", "config rm conf",
 	} {
 		t.Run(line, func(t *testing.T) {
 			asked := line

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
@@ -76,6 +77,7 @@ func (s *serviceFlags) lookUpSecrets(ctx context.Context, api *client.Client, c 
 	names := filters.NewArgs()
 	targets := map[string]bool{}
 	for _, ref := range added {
+		ref.File.Name = ownTarget(ref.File.Name, ref.SecretName)
 		if targets[ref.File.Name] {
 			return fmt.Errorf("duplicate secret target for %s not allowed", ref.SecretName)
 		}
@@ -109,6 +111,15 @@ func (s *serviceFlags) lookUpSecrets(ctx context.Context, api *client.Client, c 
 	}
 	c.Secrets = out
 	return nil
+}
+
+// ownTarget is where a secret or config goes: one version of it, NAME@N, for
+// which no target was given, where the others go.
+func ownTarget(target, source string) string {
+	if target == source {
+		target, _, _ = strings.Cut(source, "@")
+	}
+	return target
 }
 
 // lookUpConfigs also resolves a credential spec that is a config.
@@ -151,6 +162,7 @@ func (s *serviceFlags) mergeConfigs(ctx context.Context, api *client.Client, c *
 		if ref.File == nil {
 			continue
 		}
+		ref.File.Name = ownTarget(ref.File.Name, ref.ConfigName)
 		if targets[ref.File.Name] {
 			return fmt.Errorf("duplicate config target for %s not allowed", ref.ConfigName)
 		}

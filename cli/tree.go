@@ -8,7 +8,7 @@ func (s *shell) tree() *command {
 		flags: s.globalFlags(),
 		commands: []*command{
 			s.initCommand(), s.joinCommand(), s.leaveCommand(), s.joinTokenCommand(),
-			s.networkCommand(), s.nodeCommand(), s.serviceCommand(), s.whyCommand(), s.doctorCommand(), s.preflightCommand(),
+			s.networkCommand(), s.nodeCommand(), s.serviceCommand(), s.valueCommand(secretKind), s.valueCommand(configKind), s.whyCommand(), s.doctorCommand(), s.preflightCommand(),
 			s.certificateCommand(), s.daemonCommand(), s.versionCommand(), s.completionCommand(),
 		},
 	}

@@ -166,7 +166,7 @@ func TestNetworksAreRemembered(t *testing.T) {
 	if compared, differences, err := again.AuditNetworks(t.Context()); err != nil || compared != 7 || len(differences) != 1 {
 		t.Errorf("audit: %d, %v, %v", compared, differences, err)
 	}
-	if err := Purge(t.Context(), "", fake, c.ClusterID); err != nil {
+	if err := Purge(t.Context(), "", fake, c.ClusterID, c.FileDir); err != nil {
 		t.Errorf("purge: %v", err)
 	}
 	if left, err := fake.Networks(t.Context(), "shoal.cluster.id", ""); err != nil || len(left) != 0 {

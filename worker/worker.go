@@ -5,12 +5,14 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/containerd/errdefs"
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +24,7 @@ import (
 	"shoal/worker/assignment"
 	"shoal/worker/engine"
 	"shoal/worker/executor"
+	"shoal/worker/file"
 	"shoal/worker/network"
 	"shoal/worker/session"
 )
@@ -32,6 +35,9 @@ type Config struct {
 	Key       []byte // required; 32 bytes, what is on disk is sealed with it
 	NodeID    string // required
 	ClusterID string // required
+	// FileDir is where the secrets and configs of tasks are, on a tmpfs that is
+	// mounted there: files in Dir.
+	FileDir string
 	// Session says how to reach the managers and whom to tell what they say. The
 	// worker fills in NodeID, Describe, Held, Apply, Log and Registerer. Managers
 	// that were heard of in an earlier life are tried besides Session.Managers.
@@ -62,6 +68,7 @@ type Worker struct {
 	log      *slog.Logger
 	vault    *vault
 	held     *held
+	values   *values
 	engine   Engine
 	network  *network.Network
 	executor *executor.Executor
@@ -78,7 +85,7 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	w := &Worker{cfg: cfg, log: cfg.Log, engine: cfg.Engine, close: func() error { return nil }, presence: newPresence()}
+	w := &Worker{cfg: cfg, log: cfg.Log, engine: cfg.Engine, close: func() error { return nil }, values: newValues(), presence: newPresence()}
 	var err error
 	if w.vault, err = openVault(cfg.Dir, cfg.Key, cfg.ClusterID, cfg.NodeID); err != nil {
 		return nil, err
@@ -95,8 +102,13 @@ func New(cfg Config) (*Worker, error) {
 	if err := w.join(last.Fabric); err != nil {
 		return nil, err
 	}
+	files, err := file.New(cmp.Or(cfg.FileDir, filepath.Join(cfg.Dir, "files")))
+	if err != nil {
+		return nil, err
+	}
 	if w.executor, err = executor.New(executor.Config{
 		Engine: w.engine, NodeID: cfg.NodeID, ClusterID: cfg.ClusterID, Network: w.network, Report: w.report, OnEngine: w.onEngine,
+		Values: w.values, Files: files,
 		Offline: os.Getenv("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE") == "1",
 		Log:     cfg.Log, Registerer: cfg.Registerer,
 	}); err != nil {
@@ -149,7 +161,7 @@ func kernelHasIPv6() bool {
 func (w *Worker) sessionConfig() session.Config {
 	c := w.cfg.Session
 	c.NodeID, c.Log, c.Registerer = w.cfg.NodeID, w.log, w.cfg.Registerer
-	c.Describe, c.Held, c.Apply = w.engine.Describe, w.held.index, w.apply
+	c.Describe, c.Held, c.Apply, c.Values = w.engine.Describe, w.held.index, w.apply, w.values.ids
 	given, told := c.Managers, c.OnManagers
 	c.Managers = func() []assignment.Manager {
 		managers := w.held.managers()
@@ -189,9 +201,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// apply takes in what a manager assigns. The networks come first: tasks are
-// attached to what is known of them.
+// apply takes in what a manager assigns. Networks and values come first: tasks
+// are made from what is known of them.
 func (w *Worker) apply(down assignment.Down) error {
+	w.values.apply(down)
 	w.network.Apply(down.Fabric, down.Index)
 	tasks, complete := w.held.apply(down)
 	if changesTasks(down) {
@@ -232,20 +245,25 @@ func (w *Worker) report(taskID string, s taskstate.Status) {
 }
 
 // Purge stops and removes all containers of a cluster, then its networks on the
-// engine and in the kernel, for a node that leaves it: also one whose worker
-// cannot start any more. Engine is used instead of the one at engineHost, and
-// the kernel is left alone, if it is not nil. No worker may run.
-func Purge(ctx context.Context, engineHost string, eng Engine, clusterID string) error {
-	if eng != nil {
-		return purgeEngine(ctx, eng, clusterID)
-	}
-	docker, err := engine.New(engine.Config{Host: engineHost})
+// engine and in the kernel, and the files of its tasks, for a node that leaves
+// it: also one whose worker cannot start any more. Engine is used instead of the
+// one at engineHost, and the kernel is left alone, if it is not nil. No worker
+// may run.
+func Purge(ctx context.Context, engineHost string, eng Engine, clusterID, fileDir string) error {
+	files, err := file.New(fileDir)
 	if err != nil {
 		return err
 	}
+	if eng != nil {
+		return errors.Join(purgeEngine(ctx, eng, clusterID), files.Close())
+	}
+	docker, err := engine.New(engine.Config{Host: engineHost})
+	if err != nil {
+		return errors.Join(err, files.Close())
+	}
 	defer docker.Close() //nolint:errcheck // nothing is written to its connections then
-	// What is in the kernel goes even if the engine does not answer.
-	return errors.Join(purgeEngine(ctx, docker, clusterID), overlay.Purge())
+	// What is in the kernel and in memory goes even if the engine does not answer.
+	return errors.Join(purgeEngine(ctx, docker, clusterID), overlay.Purge(), files.Close())
 }
 
 func purgeEngine(ctx context.Context, eng Engine, clusterID string) error {

@@ -98,7 +98,7 @@ func (m *manager) until(t *testing.T, taskID string, state taskstate.State) {
 
 func config(t *testing.T, dir string, fake *engine.Fake, m *manager) Config {
 	c := Config{
-		Dir: dir, Key: bytes.Repeat([]byte{7}, 32), NodeID: "node1", ClusterID: "cluster1", Engine: fake,
+		Dir: dir, FileDir: filepath.Join(dir, "files"), Key: bytes.Repeat([]byte{7}, 32), NodeID: "node1", ClusterID: "cluster1", Engine: fake,
 		Session: session.Config{Boot: "boot1"}, Log: slog.New(slog.DiscardHandler),
 	}
 	c.Session.Dial = func(context.Context, string) (net.Conn, error) { return nil, errors.New("no manager") }
@@ -173,7 +173,7 @@ func TestWorkerCarriesOutAndRemembers(t *testing.T) {
 	if index, _ := again.held.index(); index != 0 {
 		t.Errorf("asks to resume at %d, want everything", index)
 	}
-	if err := Purge(t.Context(), "", fake, again.cfg.ClusterID); err != nil || len(fake.Containers()) != 0 {
+	if err := Purge(t.Context(), "", fake, again.cfg.ClusterID, again.cfg.FileDir); err != nil || len(fake.Containers()) != 0 {
 		t.Errorf("purge: %v, left %v", err, fake.Containers())
 	}
 }

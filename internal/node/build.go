@@ -70,6 +70,7 @@ func (m *member) newWorker(registry prometheus.Registerer) (*worker.Worker, erro
 	}
 	return worker.New(worker.Config{
 		Dir: m.cfg.workerDir(), Key: m.key, TunnelKey: tunnelKey, NodeID: m.record.Load().NodeID, ClusterID: m.record.Load().ClusterID,
+		FileDir:    m.cfg.fileDir(m.record.Load().NodeID),
 		EngineHost: m.cfg.Engine, Engine: m.cfg.WorkerEngine, Log: m.log, Registerer: registry,
 		Session: session.Config{
 			Boot: id.New(), Addr: m.record.Load().Advertise,

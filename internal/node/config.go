@@ -53,6 +53,12 @@ func (c Config) workerDir() string { return filepath.Join(c.StateDir, "worker") 
 func (c Config) record() string    { return filepath.Join(c.StateDir, "node.json") }
 func (c Config) dataKey() string   { return filepath.Join(c.StateDir, "data.key") }
 
+// fileDir is where the secrets and configs of a node's tasks are, beside the
+// socket: on a tmpfs, which goes with the host's power.
+func (c Config) fileDir(nodeID string) string {
+	return filepath.Join(filepath.Dir(c.Socket), "files", nodeID)
+}
+
 // unfinished is there while an init or join has not come to its end: what else
 // is there without a record is debris then, and no loss.
 func (c Config) unfinished() string { return filepath.Join(c.StateDir, "unfinished") }

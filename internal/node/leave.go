@@ -53,7 +53,7 @@ func (n *Node) leave(ctx context.Context, force bool) error {
 	var purge error
 	if clusterID := m.record.Load().ClusterID; clusterID != "" {
 		// Not the member's worker: one that could not start has none.
-		if err := worker.Purge(ctx, n.cfg.Engine, n.cfg.WorkerEngine, clusterID); err != nil {
+		if err := worker.Purge(ctx, n.cfg.Engine, n.cfg.WorkerEngine, clusterID, n.cfg.fileDir(m.record.Load().NodeID)); err != nil {
 			purge = fmt.Errorf("the node has left, but some of its containers or networks could not be removed: %w", err)
 		}
 	}

@@ -18,7 +18,7 @@ func layers() map[string]int {
 		"manager/orchestrator": 40, "manager/allocator": 40, "manager/scheduler": 40, // loops
 		"manager/dispatcher": 40, "manager/reaper": 40,
 		"worker/session": 40, "worker/executor": 40, "worker/network": 40,
-		"raftstore": 30, "gossip": 30, "overlay": 30, "worker/engine": 30, // the outside world
+		"raftstore": 30, "gossip": 30, "overlay": 30, "worker/engine": 30, "worker/file": 30, // the outside world
 		"raftstore/state": 20, "worker/assignment": 20, // the domain
 		"internal/pki": 11, // a leaf that uses leaves
 	}

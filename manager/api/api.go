@@ -2,7 +2,7 @@
 // state of the cluster, and /shoal/v1/why, which explains it.
 //
 // It owns what users ask for: specs of services, nodes and the cluster,
-// networks, and the places of containers on them. A
+// networks, the places of containers on them, secrets and configs. A
 // write is decoded and checked first, then one short plan compares it with the
 // state and proposes it. What this version cannot honour is refused by name,
 // and so is a field that it does not know; nothing is left out in silence.
@@ -157,12 +157,15 @@ func (a *API) Routes() []Route {
 	add("POST", AttachmentPath, a.attach)
 	add("DELETE", AttachmentPath+"/{id}", a.detach)
 
-	for _, kind := range []string{"secret", "config"} {
-		add("GET", "/"+kind+"s", listNone)
-		add("POST", "/"+kind+"s/create", later(kind+"s", "a bind mount or environment variables"))
-		add("GET", "/"+kind+"s/{id}", findNone(kind))
-		add("DELETE", "/"+kind+"s/{id}", findNone(kind))
-		add("POST", "/"+kind+"s/{id}/update", findNone(kind))
+	for _, k := range []valueKind{secretValue, configValue} {
+		at := "/" + string(k) + "s"
+		add("GET", at, a.listValues(k))
+		add("POST", at+"/create", a.createValue(k))
+		add("GET", at+"/{id}", a.inspectValue(k))
+		add("DELETE", at+"/{id}", a.removeValue(k))
+		add("POST", at+"/{id}/update", a.updateValue(k))
+		add("GET", "/shoal/v1"+at+"/{id}/versions", a.listVersions(k))
+		add("POST", "/shoal/v1"+at+"/{id}/set", a.setValue(k))
 	}
 
 	add("GET", "/shoal/v1/why/{id}", a.why)

@@ -180,8 +180,6 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"unlock key rotation", "POST", cluster + "&rotateManagerUnlockKey=true", defaultSwarmSpec(), nil, 501, "rotateManagerUnlockKey: not supported"},
 		{"unlock key rotation value", "POST", cluster + "&rotateManagerUnlockKey=x", defaultSwarmSpec(), nil, 400, "invalid value for rotateManagerUnlockKey: x"},
 
-		{"secret", "POST", "/secrets/create", swarm.SecretSpec{}, nil, 501, "secrets: not supported"},
-		{"config", "POST", "/configs/create", swarm.ConfigSpec{}, nil, 501, "configs: not supported"},
 		{"unknown secret", "GET", "/secrets/x", nil, nil, 404, "secret x not found"},
 		{"removal of no config", "DELETE", "/configs/x", nil, nil, 404, "config x not found"},
 		{"update of no secret", "POST", "/secrets/x/update?version=1", swarm.SecretSpec{}, nil, 404, "secret x not found"},

@@ -143,8 +143,6 @@ func badSpecs() []badSpec {
 		}), 400, "nofile is given twice"},
 		{"ulimit null", ctr(func(c *swarm.ContainerSpec) { c.Ulimits = []*container.Ulimit{nil} }), 400, "Ulimits[0] is null"},
 		{"oom score", ctr(func(c *swarm.ContainerSpec) { c.OomScoreAdj = 1001 }), 400, "invalid OomScoreAdj 1001"},
-		{"secrets", ctr(func(c *swarm.ContainerSpec) { c.Secrets = []*swarm.SecretReference{{}} }), 501, "ContainerSpec.Secrets: not supported"},
-		{"configs", ctr(func(c *swarm.ContainerSpec) { c.Configs = []*swarm.ConfigReference{{}} }), 501, "ContainerSpec.Configs: not supported"},
 		{"credential spec", privileges(swarm.Privileges{CredentialSpec: &swarm.CredentialSpec{File: "x"}}), 501, "CredentialSpec: not supported"},
 		{"seccomp mode", privileges(swarm.Privileges{Seccomp: &swarm.SeccompOpts{Mode: "strict"}}), 400, `invalid Privileges.Seccomp.Mode "strict"`},
 		{"seccomp without profile", privileges(swarm.Privileges{Seccomp: &swarm.SeccompOpts{Mode: "custom"}}), 400, "Seccomp.Profile must be valid JSON"},

@@ -26,7 +26,7 @@ func (a *API) Run(ctx context.Context) error {
 		v := a.config.Store.View()
 		// A restored snapshot has no history: what it skipped is not told.
 		if changes, ok := v.Since(index); ok {
-			a.publish(changes, time.Now())
+			a.publish(v, changes, time.Now())
 		}
 		index = v.Index()
 		select {
@@ -37,10 +37,12 @@ func (a *API) Run(ctx context.Context) error {
 	}
 }
 
-func (a *API) publish(changes []state.Event, now time.Time) {
+func (a *API) publish(v *state.View, changes []state.Event, now time.Time) {
 	var messages []events.Message
+	values := valueNews{view: v, changes: changes, told: map[string]bool{}}
 	for _, c := range changes {
-		if m, ok := message(c, now); ok {
+		if m, ok := message(c, now); ok && !values.silent(c) {
+			versioned(c, &m)
 			messages = append(messages, m)
 		}
 	}

@@ -215,16 +215,3 @@ func boolParam(r *http.Request, name string) (bool, error) {
 func later(what, instead string) handler {
 	return func(http.ResponseWriter, *http.Request) error { return unsupported(what, "use "+instead+" meanwhile") }
 }
-
-// listNone answers a list of a kind that cannot be created yet.
-func listNone(w http.ResponseWriter, r *http.Request) error {
-	if _, err := parseFilters(r, "id", "label", "name", "names"); err != nil {
-		return err
-	}
-	writeBody(w, http.StatusOK, []byte("[]\n"))
-	return nil
-}
-
-func findNone(kind string) handler {
-	return func(_ http.ResponseWriter, r *http.Request) error { return notFound(kind, r.PathValue("id")) }
-}

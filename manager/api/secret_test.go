@@ -37,7 +37,7 @@ func secretObjects() []state.Object {
 	return []state.Object{
 		c, web, webRev, &old, statetest.Node("n1"), statetest.Task("t1", "web", 1, "n1"),
 		statetest.Task("t2", "web", 2, "", pending("no suitable node (insufficient memory on 1 node)")),
-		&state.Secret{Secret: swarm.Secret{ID: "s1", Spec: swarm.SecretSpec{Data: []byte(canary + "secret")}}},
+		&state.Secret{Secret: swarm.Secret{ID: "s1", Spec: swarm.SecretSpec{Annotations: swarm.Annotations{Name: "s1"}, Data: []byte(canary + "secret")}}},
 	}
 }
 
@@ -47,7 +47,7 @@ func TestNoAnswerHoldsASecret(t *testing.T) {
 	for _, route := range h.api.Routes() {
 		for _, id := range []string{"web", "t1", "t2", "n1", "s1", "nope"} {
 			path := strings.ReplaceAll(route.Pattern, "{id}", id) + "?status=1&insertDefaults=1&force=1&version=" + service.Version.String()
-			for _, body := range []any{nil, webSpec("web", 2), defaultSwarmSpec(), swarm.NodeSpec{Role: "worker", Availability: "active"}} {
+			for _, body := range []any{nil, webSpec("web", 2), defaultSwarmSpec(), swarm.NodeSpec{Role: "worker", Availability: "active"}, map[string]any{"Data": []byte("{{" + canary)}} {
 				if body == nil && route.Write || body != nil && route.Method != http.MethodPost {
 					if route.Method != http.MethodDelete || body != nil {
 						continue
@@ -128,7 +128,7 @@ func TestAnswersAreNotStoredObjects(t *testing.T) {
 	}
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[swarm.Service](), reflect.TypeFor[swarm.Node](), reflect.TypeFor[swarm.Task](), reflect.TypeFor[swarm.Swarm](),
-		reflect.TypeFor[swarm.ServiceCreateResponse](), reflect.TypeFor[swarm.ServiceUpdateResponse](), reflect.TypeFor[api.Why](), reflect.TypeFor[events.Message](),
+		reflect.TypeFor[swarm.ServiceCreateResponse](), reflect.TypeFor[swarm.ServiceUpdateResponse](), reflect.TypeFor[api.Why](), reflect.TypeFor[swarm.Secret](), reflect.TypeFor[swarm.Config](), reflect.TypeFor[api.ValueSet](), reflect.TypeFor[[]api.ValueVersion](), reflect.TypeFor[events.Message](),
 	} {
 		walk(typ.String(), typ)
 	}

@@ -144,6 +144,9 @@ func planCreate(v *state.View, s state.Service, names []string) ([]state.Change,
 		if err := resolveNetworks(v, &s.Spec); err != nil {
 			return nil, err
 		}
+		if err := resolveValues(v, &s.Spec, nil); err != nil {
+			return nil, err
+		}
 		if err := allocate(v, &s); err != nil {
 			return nil, err
 		}

@@ -94,6 +94,7 @@ func planServiceUpdate(v *state.View, u serviceUpdate) ([]state.Change, error) {
 	}
 	s := *old
 	s.Spec, s.UpdateStatus = u.spec, nil
+	before := &old.Spec
 	if s.RegistryAuth, err = u.registryAuth(v, old); err != nil {
 		return nil, err
 	}
@@ -101,6 +102,7 @@ func planServiceUpdate(v *state.View, u serviceUpdate) ([]state.Change, error) {
 		if err := u.rollBack(v, old, &s); err != nil {
 			return nil, err
 		}
+		before = old.PreviousSpec // with the secrets and configs of that time
 	}
 	if u.version != old.Version.Index {
 		return nil, outOfSequence()
@@ -108,14 +110,22 @@ func planServiceUpdate(v *state.View, u serviceUpdate) ([]state.Change, error) {
 	if err := resolveNetworks(v, &s.Spec); err != nil {
 		return nil, err
 	}
+	if err := resolveValues(v, &s.Spec, before); err != nil {
+		return nil, err
+	}
 	if err := allocate(v, &s); err != nil {
 		return nil, err
 	}
+	return revise(v, old, &s), nil
+}
+
+// revise makes the spec of s the next revision of the service that old is.
+func revise(v *state.View, old, s *state.Service) []state.Change {
 	previous := old.Spec
 	s.PreviousSpec, s.PreviousRevision = &previous, old.Revision
 	s.Revision = nextRevision(v, old)
 	revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth}
-	return []state.Change{state.Put(&s), state.Put(revision)}, nil
+	return []state.Change{state.Put(s), state.Put(revision)}
 }
 
 func (u *serviceUpdate) rollBack(v *state.View, old, s *state.Service) error {

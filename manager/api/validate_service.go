@@ -29,6 +29,7 @@ func validateService(spec *swarm.ServiceSpec) error {
 		func(s *swarm.ServiceSpec) error { return validateUpdate("RollbackConfig", s.RollbackConfig) },
 		validateEndpoint,
 		validateNetworks,
+		validateValues,
 		checkLater,
 	}
 	for _, check := range checks {
@@ -153,10 +154,6 @@ func checkLater(spec *swarm.ServiceSpec) error {
 		return unsupported("Mode.ReplicatedJob", "use a replicated service with restart condition on-failure")
 	case spec.Mode.GlobalJob != nil:
 		return unsupported("Mode.GlobalJob", "use a global service with restart condition on-failure")
-	case len(c.Secrets) > 0:
-		return unsupported("ContainerSpec.Secrets", "use a bind mount")
-	case len(c.Configs) > 0:
-		return unsupported("ContainerSpec.Configs", "use a bind mount")
 	case c.Privileges != nil && c.Privileges.CredentialSpec != nil:
 		return unsupported("ContainerSpec.Privileges.CredentialSpec", "it is for Windows nodes, leave it out")
 	}

@@ -29,13 +29,14 @@ type delta map[string]*state.Task
 // news is what a list of events means for the sessions.
 type news struct {
 	deltas  map[string]delta       // by node
+	ended   map[string][]string    // ids of tasks, by node: they need nothing any more
 	nodes   map[string]*state.Node // changed nodes, nil for removed ones
 	cluster bool                   // the list of managers or the gossip keys may have changed
 }
 
 // newsOf sorts events by the nodes that they concern.
 func newsOf(events []state.Event) news {
-	n := news{deltas: map[string]delta{}, nodes: map[string]*state.Node{}}
+	n := news{deltas: map[string]delta{}, ended: map[string][]string{}, nodes: map[string]*state.Node{}}
 	for _, e := range events {
 		switch e.Object().(type) {
 		case *state.Task:
@@ -63,6 +64,9 @@ func (n news) task(older, newer *state.Task) {
 	}
 	if has && (!had || moved || !sameWork(older, newer)) {
 		n.add(newer.NodeID, newer.ID, newer)
+	}
+	if had && has && !moved && newer.Status.State.Terminal() && !older.Status.State.Terminal() {
+		n.ended[newer.NodeID] = append(n.ended[newer.NodeID], newer.ID)
 	}
 }
 

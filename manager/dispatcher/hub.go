@@ -42,7 +42,8 @@ type hub struct {
 // mail is what a session has to tell its worker.
 type mail struct {
 	tasks    delta
-	full     bool // tasks of the whole view instead
+	ended    []string // tasks that need no secrets and configs any more
+	full     bool     // tasks of the whole view instead
 	managers bool
 	keys     bool
 	role     bool
@@ -106,6 +107,12 @@ func (h *hub) advance(v *state.View) {
 	for nodeID, d := range n.deltas {
 		if s := h.sessions[nodeID]; s != nil {
 			s.mail.merge(d)
+			s.wakeUp()
+		}
+	}
+	for nodeID, ended := range n.ended {
+		if s := h.sessions[nodeID]; s != nil {
+			s.mail.ended = append(s.mail.ended, ended...)
 			s.wakeUp()
 		}
 	}
@@ -265,7 +272,8 @@ func (h *hub) signs() []Alive {
 }
 
 // take empties a session's mail into the next line. The specs that the line
-// carries are marked in s.sent, which only the session's writer touches.
+// carries are marked in s.sent and the values in s.shelf, which only the
+// session's writer touches.
 func (h *hub) take(s *session) assignment.Down {
 	h.mu.Lock()
 	m, v, on := s.mail, h.view, s.on
@@ -287,7 +295,15 @@ func (h *hub) take(s *session) assignment.Down {
 	if m.full {
 		m.tasks = resume(v, s.nodeID, 0, nil)
 	}
+	touched := ids{}
+	for id := range m.tasks {
+		touched[id] = true
+	}
+	for _, id := range m.ended {
+		touched[id] = true
+	}
 	m.tasks.write(v, &line, s.sent)
+	s.shelf.write(v, s.nodeID, &line, touched, m.full)
 	line.Fabric = m.fabric.render(v, on)
 	return line
 }

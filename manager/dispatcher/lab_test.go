@@ -171,15 +171,17 @@ type worker struct {
 	roles   []swarm.NodeRole
 	refused error
 	known   assignment.Known
+	values  map[string]assignment.Value
+	faults  []string
 	stuck   bool   // its data plane takes nothing in
 	newest  uint64 // index of the newest line
 }
 
 // start starts a daemon on a node; it holds what last held, if not nil.
 func (l *lab) start(node, boot string, last *worker) *worker {
-	w := &worker{node: node, tasks: map[string]assignment.Task{}}
+	w := &worker{node: node, tasks: map[string]assignment.Task{}, values: map[string]assignment.Value{}}
 	if last != nil {
-		w.index, w.tasks = last.index, maps.Clone(last.tasks)
+		w.index, w.tasks = last.index, maps.Clone(last.tasks) // but no values: they are on no disk
 	}
 	s, err := session.New(session.Config{
 		NodeID: node, Boot: boot, Addr: ":2377", Log: slog.New(slog.DiscardHandler),
@@ -188,7 +190,7 @@ func (l *lab) start(node, boot string, last *worker) *worker {
 		Describe: func(context.Context) (swarm.NodeDescription, error) {
 			return swarm.NodeDescription{Hostname: node}, nil
 		},
-		Held: w.held, Apply: w.apply,
+		Held: w.held, Apply: w.apply, Values: w.valueIDs,
 		OnGossipKeys: func(k [][]byte) { w.mu.Lock(); w.keys = k; w.mu.Unlock() },
 		OnRole:       func(r swarm.NodeRole) { w.mu.Lock(); w.roles = append(w.roles, r); w.mu.Unlock() },
 		OnRefused:    func(err error) { w.mu.Lock(); w.refused = err; w.mu.Unlock() },
@@ -233,6 +235,18 @@ func (w *worker) apply(d assignment.Down) error {
 	if d.Full {
 		w.fulls.Add(1)
 		clear(w.tasks)
+	}
+	for _, value := range d.Values {
+		if _, known := w.values[value.ID]; known {
+			w.faults = append(w.faults, "value "+value.ID+" came twice")
+		}
+		w.values[value.ID] = value
+	}
+	for _, id := range d.Forget {
+		if _, known := w.values[id]; !known {
+			w.faults = append(w.faults, "value "+id+" was to be forgotten, and never came")
+		}
+		delete(w.values, id)
 	}
 	for _, t := range d.Tasks {
 		if t.Spec == nil {
@@ -289,6 +303,31 @@ func (w *worker) has() []string {
 	}
 	slices.Sort(list)
 	return list
+}
+
+func (w *worker) valueIDs() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.values))
+}
+
+// wantsValues returns the ids of the secrets and configs that tasks of a node
+// need as long as they may run.
+func (l *lab) wantsValues(node string) []string {
+	v, need := l.store.View(), map[string]bool{}
+	for t := range v.TasksOfNode(node) {
+		if t.Status.State < taskstate.Assigned || t.Status.State.Terminal() || t.Desired >= taskstate.Shutdown {
+			continue
+		}
+		c := v.Revision(t.ServiceID, t.Revision).Spec.TaskTemplate.ContainerSpec
+		for _, s := range c.Secrets {
+			need[s.SecretID] = true
+		}
+		for _, s := range c.Configs {
+			need[s.ConfigID] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(need))
 }
 
 // wants returns what the state wants of a node, in the form of has.

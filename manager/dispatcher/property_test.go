@@ -25,7 +25,7 @@ type move struct {
 }
 
 func drawMoves(rt *rapid.T) []move {
-	kinds := []string{"assign", "assign", "assign", "delete", "restart", "crash", "cut", "heal", "kill", "elect", "report"}
+	kinds := []string{"assign", "assign", "assign", "delete", "restart", "crash", "cut", "heal", "kill", "elect", "report", "fail"}
 	return rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) move {
 		return move{
 			Kind: rapid.SampledFrom(kinds).Draw(rt, "kind"), Node: rapid.IntRange(1, 3).Draw(rt, "node"),
@@ -40,7 +40,7 @@ func (m move) play(l *lab, ws []*worker) {
 	switch m.Kind {
 	case "assign":
 		desired := []taskstate.State{taskstate.Ready, taskstate.Running, taskstate.Shutdown, taskstate.Remove}[m.Desired]
-		l.store.Put(task(taskID, worker, statetest.Desired(desired)))
+		l.store.Put(task(taskID, worker, statetest.Desired(desired), func(t *state.Task) { t.Revision = uint64(1 + m.Task%3) }))
 	case "delete":
 		l.store.Apply(state.Delete(state.KindTask, taskID))
 	case "restart":
@@ -68,6 +68,8 @@ func (m move) play(l *lab, ws []*worker) {
 		l.lead(manager)
 	case "report":
 		ws[m.Node-1].Report(taskID, taskstate.Status{State: taskstate.Accepted})
+	case "fail":
+		ws[m.Node-1].Report(taskID, taskstate.Status{State: taskstate.Failed})
 	}
 	settle(time.Duration(m.Wait) * time.Millisecond)
 }
@@ -77,8 +79,12 @@ func TestWorkersEndUpWithWhatTheStateSays(t *testing.T) {
 		moves := drawMoves(rt)
 		var faults []string
 		synctest.Test(t, func(t *testing.T) {
-			service, revision := statetest.Service("web", 1)
-			l := newLab(t, 3, service, revision, statetest.Node("n1", unheard), statetest.Node("n2", unheard), statetest.Node("n3", unheard))
+			secret, config := statetest.Secret("sec", "db", 0), statetest.Config("con", "conf", 0)
+			service, first := statetest.Service("web", 1)
+			_, second := statetest.Service("web", 1, statetest.Uses(secret))
+			_, third := statetest.Service("web", 1, statetest.Uses(secret, config))
+			second.Number, third.Number = 2, 3
+			l := newLab(t, 3, secret, config, service, first, second, third, statetest.Node("n1", unheard), statetest.Node("n2", unheard), statetest.Node("n3", unheard))
 			var ws []*worker
 			for i := range 3 {
 				ws = append(ws, l.start(fmt.Sprintf("n%d", i+1), "first", nil))
@@ -94,6 +100,10 @@ func TestWorkersEndUpWithWhatTheStateSays(t *testing.T) {
 				if got, want := w.has(), l.wants(w.node); !slices.Equal(got, want) {
 					faults = append(faults, fmt.Sprintf("worker %s has %v, want %v", w.node, got, want))
 				}
+				if got, want := w.valueIDs(), l.wantsValues(w.node); !slices.Equal(got, want) {
+					faults = append(faults, fmt.Sprintf("worker %s has values %v, want %v", w.node, got, want))
+				}
+				faults = append(faults, w.faults...)
 				if w.Unsent() > 0 {
 					faults = append(faults, fmt.Sprintf("worker %s has %d unsent statuses", w.node, w.Unsent()))
 				}

@@ -48,11 +48,12 @@ type session struct {
 	applied uint64         // of the reader
 
 	sent      map[specKey]bool // of the writer
+	shelf     *shelf           // of the writer
 	sentIndex uint64           // of the writer
 }
 
 func (d *Dispatcher) newSession(ctx context.Context, nodeID, role string, hello assignment.Hello) *session {
-	s := &session{d: d, nodeID: nodeID, role: role, hello: hello, wake: make(chan struct{}, 1), sent: map[specKey]bool{}}
+	s := &session{d: d, nodeID: nodeID, role: role, hello: hello, wake: make(chan struct{}, 1), sent: map[specKey]bool{}, shelf: newShelf(hello.Values)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.hear()
 	return s

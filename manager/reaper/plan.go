@@ -12,8 +12,11 @@ import (
 const (
 	DefaultHistory = 5  // tasks of a slot, the live one included; Docker Swarm's
 	keepRevisions  = 10 // of a service, besides those that its tasks refer to
-	keepRequests   = 20_000
-	requestAge     = 10 * time.Minute // a client that still repeats a write has given up long before
+	// keepVersions of a secret or config, besides those that revisions refer to.
+	// 2: who has just looked the name up may still come with the last but one.
+	keepVersions = 2
+	keepRequests = 20_000
+	requestAge   = 10 * time.Minute // a client that still repeats a write has given up long before
 )
 
 // place is where tasks succeed each other: a slot of a replicated service, or
@@ -148,6 +151,38 @@ func planRevisions(v *state.View, serviceID string) (changes []state.Change) {
 	for _, n := range numbers[:len(numbers)-keep] {
 		if !used[n] {
 			changes = append(changes, state.Delete(state.KindRevision, state.RevisionKey(serviceID, n)))
+		}
+	}
+	return changes
+}
+
+// valueName is the name of a secret or config.
+type valueName struct {
+	kind state.Kind
+	name string
+}
+
+// planVersions forgets the versions of a secret or config that no revision can
+// bring back.
+func planVersions(v *state.View, n valueName) (changes []state.Change) {
+	var ids []string // newest first
+	if n.kind == state.KindSecret {
+		for s := range v.SecretVersions(n.name) {
+			ids = append(ids, s.ID)
+		}
+	} else {
+		for c := range v.ConfigVersions(n.name) {
+			ids = append(ids, c.ID)
+		}
+	}
+	for i, id := range ids {
+		used := false
+		for range v.RevisionsUsing(id) {
+			used = true
+			break
+		}
+		if i >= keepVersions && !used {
+			changes = append(changes, state.Delete(n.kind, id))
 		}
 	}
 	return changes

@@ -1,5 +1,6 @@
 // Package reaper forgets what retention or deletion has finished with: tasks,
-// revisions of services, and remembered outcomes of writes.
+// revisions of services, versions of secrets and configs, and remembered
+// outcomes of writes.
 //
 // It alone deletes tasks. It never deletes one that is meant to run or that
 // may still be running.
@@ -66,8 +67,9 @@ type term struct {
 	seen     uint64 // index up to which changes were noted
 	places   map[place]bool
 	services map[string]bool // whose revisions to look at
-	requests int             // how many there are
-	due      time.Time       // when the oldest request is to go; zero: there is none
+	names    map[valueName]bool
+	requests int       // how many there are
+	due      time.Time // when the oldest request is to go; zero: there is none
 }
 
 // Run forgets until ctx ends.
@@ -121,6 +123,16 @@ func (t *term) noteEvent(v *state.View, e state.Event) {
 		if e.New == nil {
 			t.services[o.ServiceID] = true
 		}
+	case *state.Revision:
+		if e.New == nil {
+			for id := range state.ValuesOf(&o.Spec) {
+				t.noteValue(v, id)
+			}
+		}
+	case *state.Secret:
+		t.names[valueName{state.KindSecret, o.Spec.Name}] = true
+	case *state.Config:
+		t.names[valueName{state.KindConfig, o.Spec.Name}] = true
 	case *state.Request:
 		if e.Old == nil {
 			t.requests++
@@ -134,9 +146,25 @@ func (t *term) noteEvent(v *state.View, e state.Event) {
 	}
 }
 
+// noteValue has the other versions of a secret or config looked at.
+func (t *term) noteValue(v *state.View, id string) {
+	if s := v.Secret(id); s != nil {
+		t.names[valueName{state.KindSecret, s.Spec.Name}] = true
+	}
+	if c := v.Config(id); c != nil {
+		t.names[valueName{state.KindConfig, c.Spec.Name}] = true
+	}
+}
+
 // everything starts over from the whole state.
 func (t *term) everything(v *state.View) {
-	*t = term{seen: v.Index(), places: map[place]bool{}, services: map[string]bool{}}
+	*t = term{seen: v.Index(), places: map[place]bool{}, services: map[string]bool{}, names: map[valueName]bool{}}
+	for s := range v.SecretsByPrefix("") {
+		t.names[valueName{state.KindSecret, s.Spec.Name}] = true
+	}
+	for c := range v.ConfigsByPrefix("") {
+		t.names[valueName{state.KindConfig, c.Spec.Name}] = true
+	}
 	for task := range v.Tasks() {
 		t.places[place{task.ServiceID, task.Slot}] = true
 	}
@@ -156,6 +184,9 @@ func (r *Reaper) round(ctx context.Context, t *term) error {
 		return err
 	}
 	if err := reap(ctx, r, t.services, planRevisions); err != nil {
+		return err
+	}
+	if err := reap(ctx, r, t.names, planVersions); err != nil {
 		return err
 	}
 	for t.requests > keepRequests || !t.due.IsZero() && !time.Now().Before(t.due) {

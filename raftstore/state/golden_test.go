@@ -68,7 +68,7 @@ func goldenUpdates() [][]state.Change {
 // goldens are what fixtures are made from, by the names of their files. What a
 // version adds to the format gets a name of its own.
 func goldens() map[string][][]state.Change {
-	return map[string][][]state.Change{"all": goldenUpdates(), "networks": goldenNetworks()}
+	return map[string][][]state.Change{"all": goldenUpdates(), "networks": goldenNetworks(), "values": goldenValues()}
 }
 
 func TestEveryVersionOfEntryIsRead(t *testing.T) {

@@ -154,11 +154,19 @@ type Network struct {
 	MTU       int    `json:",omitempty"` // as the user asked; 0: each node's default
 }
 
-// Secret is a named value that tasks receive as a file. Spec.Data is secret.
-type Secret struct{ swarm.Secret }
+// Secret is a named value that tasks receive as a file. Spec.Data is secret,
+// and never changes: another value is another version of the name.
+type Secret struct {
+	swarm.Secret
+	// Number counts the versions of a name; 0 is the first one, too.
+	Number uint64 `json:",omitempty"`
+}
 
 // Config is a named value like a secret that may be read back.
-type Config struct{ swarm.Config }
+type Config struct {
+	swarm.Config
+	Number uint64 `json:",omitempty"` // as a secret's
+}
 
 // Volume is a cluster volume.
 type Volume struct {

@@ -391,7 +391,7 @@ func drawObject(t *rapid.T, key string) state.Object {
 		&state.Cluster{GossipKeys: [][]byte{{1, 2}}, FeatureLevel: 1},
 		statetest.Node(key, statetest.Drained), service, revision,
 		statetest.Task(key, "a", 1, rapid.SampledFrom([]string{"", "a"}).Draw(t, "node"), statetest.Observed(s)),
-		network, secret, config, volume, drawAttachment(t, key), drawNetworked(t, key, s),
+		network, secret, config, volume, drawAttachment(t, key), drawNetworked(t, key, s), drawValue(t),
 		&state.Request{ID: key, Status: 201, Body: []byte(`{"ID":"x"}`)},
 	}).Draw(t, "object")
 }
@@ -402,7 +402,7 @@ func TestObjectsReadBackAsWritten(t *testing.T) {
 	task := statetest.Task("t1", "web", 1, "n1")
 	task.StartAfter, task.Restarts = time.Unix(9, 0).UTC(), state.Restarts{Count: 2, Recent: []time.Time{time.Unix(8, 0).UTC()}, Quick: 1}
 	written := []state.Object{service, revision, task, statetest.Node("n1", statetest.Label("a", "b"))}
-	for _, changes := range goldenNetworks() {
+	for _, changes := range append(goldenNetworks(), goldenValues()...) {
 		for _, c := range changes {
 			if o := c.Object(); o != nil {
 				written = append(written, o)

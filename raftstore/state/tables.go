@@ -21,6 +21,9 @@ const (
 	byVIP            = 1 // of services
 	serviceByNetwork = 2 // of services; "" for those that publish ports
 	byPort           = 3 // of services
+	serviceByValue   = 4 // of services
+
+	revisionByValue = 0 // of revisions
 
 	byVNI     = 1 // of networks
 	byGateway = 2 // of networks, with their reserved addresses
@@ -68,6 +71,7 @@ func newTables() tables {
 			newMultiIndex(serviceVIPs),
 			newMultiIndex(serviceNetworks),
 			newMultiIndex(servicePorts),
+			newMultiIndex(func(s *Service, yield func(string)) { valueKeys(&s.Spec, yield) }),
 		),
 		tasks: newTable(
 			newIndex(func(t *Task) (string, bool) { return t.ServiceID, true }, bySlot),
@@ -76,7 +80,7 @@ func newTables() tables {
 			newMultiIndex(taskAddrs),
 			newMultiIndex(taskNetworks),
 		),
-		revisions: newTable[*Revision](),
+		revisions: newTable(newMultiIndex(func(r *Revision, yield func(string)) { valueKeys(&r.Spec, yield) })),
 		networks: newTable(
 			newIndex(func(n *Network) (string, bool) { return n.Spec.Name, true }, nil),
 			newIndex(func(n *Network) (string, bool) { return vniKey(n.VNI), n.VNI != 0 }, nil),
@@ -88,8 +92,8 @@ func newTables() tables {
 			newIndex(func(a *Attachment) (string, bool) { return a.NodeID, true }, nil),
 			newIndex(func(a *Attachment) (string, bool) { return a.NetworkID, true }, nil),
 		),
-		secrets: newTable(newIndex(func(s *Secret) (string, bool) { return s.Spec.Name, true }, nil)),
-		configs: newTable(newIndex(func(c *Config) (string, bool) { return c.Spec.Name, true }, nil)),
+		secrets: newTable(newIndex(func(s *Secret) (string, bool) { return s.Spec.Name, true }, newestSecret)),
+		configs: newTable(newIndex(func(c *Config) (string, bool) { return c.Spec.Name, true }, newestConfig)),
 		volumes: newTable[*Volume](),
 		requests: newTable(newIndex(func(*Request) (string, bool) { return "", true }, func(a, b *Request) bool {
 			return cmp.Or(cmp.Compare(a.Version.Index, b.Version.Index), cmp.Compare(a.ID, b.ID)) < 0

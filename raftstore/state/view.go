@@ -129,32 +129,6 @@ func (v *View) NetworksByPrefix(prefix string) iter.Seq[*Network] {
 	return v.tables.networks.prefix(prefix)
 }
 
-// Secret returns the secret with this id, or nil.
-func (v *View) Secret(id string) *Secret { return v.tables.secrets.get(id) }
-
-// SecretByName returns the secret with this name, or nil.
-func (v *View) SecretByName(name string) *Secret {
-	return first(v.tables.secrets.indexes[byName].equal(name))
-}
-
-// SecretsByPrefix yields the secrets whose id begins with prefix.
-func (v *View) SecretsByPrefix(prefix string) iter.Seq[*Secret] {
-	return v.tables.secrets.prefix(prefix)
-}
-
-// Config returns the config with this id, or nil.
-func (v *View) Config(id string) *Config { return v.tables.configs.get(id) }
-
-// ConfigByName returns the config with this name, or nil.
-func (v *View) ConfigByName(name string) *Config {
-	return first(v.tables.configs.indexes[byName].equal(name))
-}
-
-// ConfigsByPrefix yields the configs whose id begins with prefix.
-func (v *View) ConfigsByPrefix(prefix string) iter.Seq[*Config] {
-	return v.tables.configs.prefix(prefix)
-}
-
 // Volume returns the volume with this name, or nil.
 func (v *View) Volume(name string) *Volume { return v.tables.volumes.get(name) }
 

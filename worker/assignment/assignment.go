@@ -103,6 +103,8 @@ type Hello struct {
 	Managed []string `json:"managed,omitempty"`
 	// TunnelKey is the public key of the node's end of encrypted tunnels.
 	TunnelKey []byte `json:"tunnelKey,omitempty"`
+	// Values are the ids of the secrets and configs that the worker has.
+	Values []string `json:"values,omitempty"`
 }
 
 // Down is one line from a manager. A line with nothing set is a heartbeat.
@@ -114,6 +116,11 @@ type Down struct {
 	Specs  []Spec   `json:"specs,omitempty"`
 	Tasks  []Task   `json:"tasks,omitempty"`  // new or changed
 	Remove []string `json:"remove,omitempty"` // task ids no longer assigned
+	// Values are secrets and configs that tasks need, before or with the first
+	// task that does, and Forget the ids of those that none needs any more. One
+	// that a task needs and that has not come is not in the cluster.
+	Values []Value  `json:"values,omitempty"`
+	Forget []string `json:"forget,omitempty"`
 	Fabric *Fabric  `json:"fabric,omitempty"` // the first line of a session has a full one
 	// Ack is the highest Up.Seq whose statuses are committed.
 	Ack uint64 `json:"ack,omitempty"`

@@ -20,6 +20,8 @@ const (
 		`"specs":[{"serviceID":"s1","revision":2,"serviceLabels":{"a":"b"},"task":{"ForceUpdate":1},"hostPorts":[{"TargetPort":80}],"registryAuth":"x"}],` +
 		`"tasks":[{"id":"t1","serviceID":"s1","serviceName":"web","revision":2,"slot":1,"desired":"running","status":{"state":"assigned"}}],` +
 		`"remove":["t2"],"ack":3,"managers":[{"nodeID":"m1","addr":"10.0.0.1:2377"}],"gossipKeys":["a2V5"],"role":"manager"}`
+	oldValues = `{"index":10,"values":[{"id":"v1","template":true,"data":"eA=="}],"forget":["v2"]}`
+	oldHas    = `{"hello":{"version":1,"description":{"Platform":{},"Resources":{},"Engine":{},"TLSInfo":{}},"boot":"b","index":0,"values":["v1"]}}`
 )
 
 func TestLinesOfVersion1(t *testing.T) {
@@ -31,6 +33,8 @@ func TestLinesOfVersion1(t *testing.T) {
 	}}}})
 	check[Up](t, "heartbeat up", `{}`, Up{})
 	check[Down](t, "heartbeat down", `{}`, Down{})
+	check[Down](t, "values", oldValues, Down{Index: 10, Values: []Value{{ID: "v1", Template: true, Data: Data("x")}}, Forget: []string{"v2"}})
+	check[Up](t, "hello with values", oldHas, Up{Hello: &Hello{Version: Version, Boot: "b", Values: []string{"v1"}}})
 	check[Down](t, "down", oldDown, Down{
 		Welcome: &Welcome{Version: Version, ManagerID: "m1", Heartbeat: time.Second}, Full: true, Index: 9,
 		Specs: []Spec{{

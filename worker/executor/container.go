@@ -68,9 +68,6 @@ func checkTask(t assignment.Task) (*swarm.ContainerSpec, error) {
 	if c.Image == "" {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("dockerexec: image required")
 	}
-	if len(c.Secrets) > 0 || len(c.Configs) > 0 {
-		return nil, refused("Secrets and Configs are not available on this node")
-	}
 	for _, network := range spec.Networks {
 		if predefined(network.Target) && len(spec.Networks)+len(t.Networks) > 1 {
 			return nil, refused("network %s cannot be combined with others", network.Target)

@@ -192,8 +192,6 @@ func TestWhatCannotBeDoneIsRefused(t *testing.T) {
 		{"invalid mount type: odd", amount(mount.Mount{Type: "odd", Target: "/b"}), ""},
 		{"cluster volumes", amount(mount.Mount{Type: mount.TypeCluster, Source: "x", Target: "/b"}), ""},
 		{"Hostname: template", func(c *swarm.ContainerSpec) { c.Hostname = "{{.Nope}}" }, ""},
-		{"Secrets", func(c *swarm.ContainerSpec) { c.Secrets = []*swarm.SecretReference{{}} }, ""},
-		{"Configs", func(c *swarm.ContainerSpec) { c.Configs = []*swarm.ConfigReference{{}} }, ""},
 		{"image required", func(c *swarm.ContainerSpec) { c.Image = "" }, ""},
 	} {
 		task := with(aTask("t1", taskstate.Running), c.change)

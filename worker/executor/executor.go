@@ -61,6 +61,9 @@ type Config struct {
 	ClusterID string // required
 	// Network: nil refuses tasks that are on networks of the cluster.
 	Network Network
+	// Values and Files: nil refuses tasks that have secrets or configs.
+	Values Values
+	Files  Files
 	// Report is told each new status of a task, in order and from one
 	// goroutine. It must not block. Required.
 	Report func(taskID string, s taskstate.Status)

@@ -32,19 +32,23 @@ type dockerRun struct {
 	image   string
 	x       *Executor
 	halt    func()
+	values  Values // nil: none
+	files   Files  // nil: none
 
 	mu      sync.Mutex
 	changed chan struct{}
 	seen    map[string]taskstate.Status
 }
 
-func newDockerRun(t *testing.T) *dockerRun {
+func newDockerRun(t *testing.T) *dockerRun { return newDockerRunWith(t, nil, nil) }
+
+func newDockerRunWith(t *testing.T, values Values, files Files) *dockerRun {
 	e, err := engine.New(engine.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := &dockerRun{
-		t: t, engine: e, cluster: id.New(), image: enginetest.Image(t),
+		t: t, engine: e, cluster: id.New(), image: enginetest.Image(t), values: values, files: files,
 		changed: make(chan struct{}), seen: map[string]taskstate.Status{},
 	}
 	d.boot()
@@ -59,7 +63,7 @@ func newDockerRun(t *testing.T) *dockerRun {
 }
 
 func (d *dockerRun) boot() {
-	x, err := New(Config{Engine: d.engine, NodeID: testNode, ClusterID: d.cluster, Report: d.report})
+	x, err := New(Config{Engine: d.engine, NodeID: testNode, ClusterID: d.cluster, Values: d.values, Files: d.files, Report: d.report})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -97,6 +101,25 @@ func (d *dockerRun) until(taskID string, state taskstate.State) taskstate.Status
 		case <-changed:
 		case <-timeout:
 			d.t.Fatalf("task %s stays: %+v, want %s", taskID, s, state)
+		}
+	}
+}
+
+// untilPID waits until a task runs as another process.
+func (d *dockerRun) untilPID(taskID string, old int) taskstate.Status {
+	d.t.Helper()
+	timeout := time.After(time.Minute)
+	for {
+		d.mu.Lock()
+		s, changed := d.seen[taskID], d.changed
+		d.mu.Unlock()
+		if s.State == taskstate.Running && s.PID != 0 && s.PID != old {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			d.t.Fatalf("task %s stays: %+v", taskID, s)
 		}
 	}
 }

@@ -23,6 +23,8 @@ type harness struct {
 	fake   *engine.Fake
 	x      *Executor
 	net    Network // nil: none
+	values Values  // nil: none
+	files  Files   // nil: none
 	cancel context.CancelFunc
 	ended  chan struct{}
 
@@ -47,7 +49,8 @@ func newHarnessOn(t *testing.T, fake *engine.Fake, n Network) *harness {
 // boot starts an executor that remembers nothing, as a restarted daemon does.
 func (h *harness) boot() {
 	x, err := New(Config{
-		Engine: h.fake, NodeID: testNode, ClusterID: testCluster, Network: h.net, Report: h.report, Backlog: func(int) (int, error) { return 0, nil },
+		Engine: h.fake, NodeID: testNode, ClusterID: testCluster, Network: h.net, Values: h.values, Files: h.files, Report: h.report,
+		Backlog: func(int) (int, error) { return 0, nil },
 		Log: discard(),
 	})
 	if err != nil {

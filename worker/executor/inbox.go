@@ -31,6 +31,7 @@ type news struct {
 type listing struct {
 	host       *host // nil: not asked
 	containers []engine.Summary
+	files      []string // ids of tasks that have files
 	err        error
 }
 

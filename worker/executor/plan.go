@@ -21,6 +21,7 @@ const (
 	start   op = "start"
 	stop    op = "stop"
 	remove  op = "remove"
+	clean   op = "clean"  // remove the task's files
 	forget  op = "forget" // nothing is left to be done
 	pause   op = "wait"   // a while, before the next try
 )
@@ -32,6 +33,7 @@ type known struct {
 	container *engine.Container // as last seen; nil: there is none
 	stale     bool              // the container may have changed since
 	unhealthy bool              // it was stopped because of its health
+	files     bool              // it may have files: secrets and configs
 	// stopBy is when it is stopped even if not all nodes have withdrawn it, or, if
 	// they have, when nothing can be under way to it any more; zero until it is to
 	// stop.
@@ -49,6 +51,17 @@ type step struct {
 // next decides what to do about a task. Done over and over, with what each
 // step brings about, it ends with a step that changes and does nothing.
 func next(k known, now time.Time) step {
+	s := decide(k, now)
+	// What is secret goes as soon as it is of no use, before the container: that
+	// one may be kept for its logs.
+	idle := s.op == none || s.op == remove || s.op == forget
+	if k.files && idle && s.status.State.Terminal() && !running(k.container) {
+		s.op = clean
+	}
+	return s
+}
+
+func decide(k known, now time.Time) step {
 	switch {
 	case k.stale:
 		return step{status: k.status, op: look}

@@ -134,27 +134,39 @@ func TestNextComesToRest(t *testing.T) {
 	for _, want := range []taskstate.State{taskstate.Ready, taskstate.Running, taskstate.Complete, taskstate.Shutdown, taskstate.Remove} {
 		for _, status := range taskstate.All() {
 			for _, c := range containers {
-				k := known{task: assignment.Task{Desired: want}, status: taskstate.Status{State: status}, container: c}
-				rest := false
-				for range 20 {
-					s := next(k, time.Unix(1000, 0))
-					if s.status.State < k.status.State {
-						t.Fatalf("from %+v back to %+v", k, s)
-					}
-					if rest = s.op == forget || s.op == none && same(s.status, k.status); rest {
-						break
-					}
-					k.status = s.status
-					k.container = brings(s.op, k.container)
-				}
-				if !rest {
-					t.Errorf("desired %s, status %s, container %+v: no rest, at %+v", want, status, c, k)
-				}
-				if want == taskstate.Remove && k.container != nil {
-					t.Errorf("desired %s, status %s, container %+v: container left", want, status, c)
+				for _, files := range []bool{false, true} {
+					k := known{task: assignment.Task{Desired: want}, status: taskstate.Status{State: status}, container: c, files: files}
+					comesToRest(t, k)
 				}
 			}
 		}
+	}
+}
+
+func comesToRest(t *testing.T, from known) {
+	t.Helper()
+	k := from
+	rest := false
+	for range 20 {
+		s := next(k, time.Unix(1000, 0))
+		if s.status.State < k.status.State {
+			t.Fatalf("from %+v back to %+v", k, s)
+		}
+		if rest = s.op == forget || s.op == none && same(s.status, k.status); rest {
+			break
+		}
+		k.status = s.status
+		k.container = brings(s.op, k.container)
+		k.files = k.files && s.op != clean
+	}
+	if !rest {
+		t.Errorf("from %+v: no rest, at %+v", from, k)
+	}
+	if k.task.Desired == taskstate.Remove && k.container != nil {
+		t.Errorf("from %+v: container left", from)
+	}
+	if over := k.status.State.Terminal() && !running(k.container); over && k.files || !over && k.files != from.files {
+		t.Errorf("from %+v: at %+v it has files: %v", from, k, k.files)
 	}
 }
 

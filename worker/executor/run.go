@@ -80,6 +80,11 @@ func (e *Executor) survey(ctx context.Context, greet bool) *listing {
 		}
 		l.host = &host{node: Node{ID: e.cfg.NodeID, Hostname: d.Hostname, Platform: d.Platform}, apiVersion: version}
 	}
+	if e.cfg.Files != nil { // before the containers, so that what is new by then is not taken for old
+		if l.files, l.err = e.cfg.Files.Tasks(); l.err != nil {
+			return &l
+		}
+	}
 	l.containers, l.err = e.cfg.Engine.List(ctx, ClusterLabel, e.cfg.ClusterID)
 	return &l
 }

@@ -53,6 +53,9 @@ func (e *Executor) launch(ctx context.Context, t *task, what op) {
 	if what == stop {
 		e.noteStop(t)
 	}
+	if what == prepare {
+		t.files = hasFiles(t.task)
+	}
 	if what == look {
 		t.stale = false // whatever happens from here on makes it stale again
 	}
@@ -107,6 +110,8 @@ func (e *Executor) do(ctx context.Context, o order) (*engine.Container, error) {
 		return e.slotted(ctx, o, makeTime, e.remove)
 	case look:
 		return e.slotted(ctx, o, lookTime, e.look)
+	case clean:
+		return nil, e.clean(o.task.ID)
 	default:
 		return nil, fmt.Errorf("unknown step %q: %w", o.op, errdefs.ErrInternal)
 	}
@@ -159,7 +164,9 @@ func (e *Executor) prepare(ctx context.Context, o order) (*engine.Container, err
 	if err != nil {
 		return nil, err
 	}
-	spec = attached(spec, attachment)
+	if spec, err = e.deliver(o, attached(spec, attachment)); err != nil {
+		return nil, err
+	}
 	return e.slotted(ctx, o, makeTime, func(ctx context.Context, o order) (*engine.Container, error) {
 		id, err := e.cfg.Engine.Create(ctx, spec)
 		if err == nil {
@@ -243,6 +250,17 @@ func (e *Executor) remove(ctx context.Context, o order) (*engine.Container, erro
 	}
 }
 
+// clean removes the files of a task.
+func (e *Executor) clean(taskID string) error {
+	if e.cfg.Files == nil {
+		return nil
+	}
+	if err := e.cfg.Files.Remove(taskID); err != nil {
+		return fmt.Errorf("removing the files of the task failed: %w", err)
+	}
+	return nil
+}
+
 // takeResult takes in what came of a step.
 func (e *Executor) takeResult(r result, touched map[string]bool) {
 	t := e.tasks[r.taskID]
@@ -255,6 +273,9 @@ func (e *Executor) takeResult(r result, touched map[string]bool) {
 	switch {
 	case r.op == pause:
 		t.stale = true // time has passed: look first
+	case r.op == clean && r.err == nil:
+		t.files = false
+		t.wait.Reset()
 	case r.err == nil:
 		t.container = r.container
 		t.id = ""

@@ -61,6 +61,11 @@ func (e *Executor) takeTasks(ctx context.Context, n news, touched map[string]boo
 		if e.synced {
 			e.list(ctx, false) // now it can tell which containers nobody wants
 		}
+		for _, t := range e.tasks { // what some have waited for may have come
+			if t.busy == pause {
+				t.cancel()
+			}
+		}
 	}
 	listed := map[string]bool{}
 	for _, a := range n.tasks {
@@ -100,6 +105,7 @@ func newTask(a assignment.Task) *task {
 	// A task that is new here too has no container: if it has one after all,
 	// creating it finds that out.
 	t.stale = a.Status.State > taskstate.Preparing || a.Desired >= taskstate.Shutdown
+	t.files = hasFiles(a) // of an earlier life
 	return t
 }
 
@@ -172,6 +178,24 @@ func (e *Executor) takeListing(ctx context.Context, l *listing, touched map[stri
 		if t.container != nil && !found[id] {
 			t.stale, touched[id] = true, true
 		}
+	}
+	if e.complete {
+		e.dropOrphanFiles(l.files)
+	}
+}
+
+// dropOrphanFiles removes the files of tasks that are no more.
+func (e *Executor) dropOrphanFiles(ids []string) {
+	for _, id := range ids {
+		if e.tasks[id] != nil {
+			continue
+		}
+		e.steps.Go(func() error {
+			if err := e.clean(id); err != nil {
+				e.log.Warn("files of a task that is no more are still there, trying again", "task", id, "error", err)
+			}
+			return nil
+		})
 	}
 }
 

@@ -98,6 +98,9 @@ func (c *connection) hello(ctx context.Context) assignment.Hello {
 		Description: c.s.currentDescription(ctx), Index: c.s.index, TunnelKey: cfg.TunnelKey,
 	}
 	_, h.Managed = cfg.Held()
+	if cfg.Values != nil {
+		h.Values = cfg.Values()
+	}
 	return h
 }
 
@@ -211,7 +214,7 @@ func (c *connection) apply(down assignment.Down) error {
 		task := &down.Tasks[i]
 		task.Spec = c.specs[specKey{task.ServiceID, task.Revision}]
 	}
-	if down.Full || down.Fabric != nil || len(down.Tasks)+len(down.Remove)+len(down.Specs) > 0 || down.Index > c.s.index {
+	if down.Full || down.Fabric != nil || len(down.Tasks)+len(down.Remove)+len(down.Specs)+len(down.Values)+len(down.Forget) > 0 || down.Index > c.s.index {
 		if err := c.s.cfg.Apply(down); err != nil {
 			c.s.index = 0 // what the worker has now is not known: ask for everything
 			return fmt.Errorf("apply assignments: %w", err)

@@ -71,11 +71,14 @@ type Config struct {
 	// Held returns the index up to which the worker has its assignments, 0 for
 	// unknown, and the ids of the tasks that it holds.
 	Held func() (index uint64, taskIDs []string)
+	// Values returns the ids of the secrets and configs that the worker has. nil:
+	// it has none.
+	Values func() []string
 	// TunnelKey is the public key of this node's end of encrypted tunnels.
 	TunnelKey []byte
-	// Apply takes in assignments. It sees lines with Full, Tasks, Remove, Specs or
-	// Fabric set, or a higher Index, in order, one at a time. Spec of each task is filled in, if a manager
-	// has sent it in this session. After an error the session starts over.
+	// Apply takes in assignments. It sees lines with Full, Tasks, Remove, Specs,
+	// Values, Forget or Fabric set, or a higher Index, in order, one at a time. Spec
+	// of each task is filled in, if a manager has sent it in this session. After an error the session starts over.
 	Apply func(assignment.Down) error
 
 	// The rest is optional. The callbacks must not block.
