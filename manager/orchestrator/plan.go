@@ -8,6 +8,7 @@ import (
 
 	"shoal/internal/constraint"
 	"shoal/internal/taskstate"
+	"shoal/manager/orchestrator/restart"
 	"shoal/manager/orchestrator/update"
 	"shoal/raftstore/state"
 )
@@ -119,6 +120,7 @@ func (p *planner) edit(s *slot, t *state.Task, change func(*state.Task)) {
 	if c == nil {
 		d := *t
 		c = &d
+		c.UpdatedAt = p.now // as the update will stamp it
 		s.tasks[slices.Index(s.tasks, t)] = c
 		p.edited[t.ID] = c
 		p.order = append(p.order, t.ID)
@@ -223,31 +225,45 @@ func (p *planner) putStatus(step update.Step) {
 }
 
 // madeByUpdate are the slot's tasks that took the place of an outdated one
-// since the service's update began.
+// since the service's update began, or that are still about to: an update that
+// follows on another waits for what that one has in flight.
 func (p *planner) madeByUpdate(s *slot) (made []*state.Task) {
-	if !update.Active(p.svc) {
-		return nil
-	}
 	succeeds := false
 	for _, t := range s.tasks {
 		switch {
-		case t.Revision != p.svc.Revision:
-			succeeds = succeeds || p.difference(t.Revision) != differsNot
-		case p.svc.UpdateStatus.StartedAt == nil || !t.CreatedAt.Before(*p.svc.UpdateStatus.StartedAt):
+		case p.difference(t.Revision) != differsNot:
+			succeeds = true
+		case succeeds && (p.sinceUpdate(t) || wanted(t) && t.Status.State < taskstate.Running):
 			made = append(made, t)
 		}
-	}
-	if !succeeds {
-		return nil
 	}
 	return made
 }
 
-// slotDirty reports whether all that fills the slot is outdated.
+// sinceUpdate reports whether t was made, or came to run, since the service's
+// update was begun or resumed. What failed before is not its failure.
+func (p *planner) sinceUpdate(t *state.Task) bool {
+	if !update.Active(p.svc) {
+		return false
+	}
+	since := p.svc.UpdateSince
+	if started := p.svc.UpdateStatus.StartedAt; since.IsZero() && started != nil {
+		since = *started
+	}
+	ran := wanted(t) && !t.UpdatedAt.Before(since) || restart.Ended(t) && !t.StartAfter.Before(since)
+	return !t.CreatedAt.Before(since) || ran
+}
+
+// slotDirty reports whether all that fills the slot is outdated, and nothing of
+// the service's revision has come to an end there that the restart policy
+// lets be.
 func (p *planner) slotDirty(s *slot) bool {
+	newest := s.newest()
+	if newest != nil && newest.Revision == p.svc.Revision && p.done(s) {
+		return false
+	}
 	if !s.wanted() {
-		t := s.newest() // one that the restart policy lets be
-		return t != nil && p.dirty(t)
+		return newest != nil && p.dirty(newest) // one that the restart policy lets be
 	}
 	return !slices.ContainsFunc(s.tasks, func(t *state.Task) bool { return wanted(t) && !p.dirty(t) })
 }

@@ -190,7 +190,7 @@ func (w *world) checkService(v *state.View, s *state.Service) {
 		slot int
 		node string
 	}
-	slots, alive, running := map[key]int{}, map[key]int{}, 0
+	slots, meant, alive, running := map[key]int{}, map[key]int{}, map[key]int{}, 0
 	for n := range w.faint {
 		w.unsure[n] = true
 	}
@@ -206,6 +206,9 @@ func (w *world) checkService(v *state.View, s *state.Service) {
 			continue
 		}
 		slots[k]++
+		if t.Desired > taskstate.Ready {
+			meant[k]++
+		}
 		if t.Status.State == taskstate.Running {
 			running++
 		}
@@ -221,9 +224,9 @@ func (w *world) checkService(v *state.View, s *state.Service) {
 			w.broken("service %s slot %v: %d containers at once: %s", s.ID, k, n, w.dump(s.ID))
 		}
 	}
-	for k, n := range slots {
-		if n > most {
-			w.broken("service %s slot %v: %d wanted tasks: %s", s.ID, k, n, w.dump(s.ID))
+	for k, n := range slots { // one is prepared while the other serves
+		if n > 2 || meant[k] > most {
+			w.broken("service %s slot %v: %d wanted tasks, %d of them to run: %s", s.ID, k, n, meant[k], w.dump(s.ID))
 		}
 	}
 	if len(slots) != want {
