@@ -241,13 +241,13 @@ func (p *planner) madeByUpdate(s *slot) (made []*state.Task) {
 }
 
 // sinceUpdate reports whether t was made, or came to run, since the service's
-// update was begun or resumed. What failed before is not its failure.
+// update was begun. What failed before is not its failure.
 func (p *planner) sinceUpdate(t *state.Task) bool {
 	if !update.Active(p.svc) {
 		return false
 	}
-	since := p.svc.UpdateSince
-	if started := p.svc.UpdateStatus.StartedAt; since.IsZero() && started != nil {
+	var since time.Time
+	if started := p.svc.UpdateStatus.StartedAt; started != nil {
 		since = *started
 	}
 	ran := wanted(t) && !t.UpdatedAt.Before(since) || restart.Ended(t) && !t.StartAfter.Before(since)

@@ -100,9 +100,9 @@ type Service struct {
 	swarm.Service
 	Revision         uint64 `json:",omitempty"` // from 1
 	PreviousRevision uint64 `json:",omitempty"` // of PreviousSpec; 0: none
-	// UpdateSince is when the update under way was last resumed: failures before
-	// that are forgiven. Zero: it never was.
-	UpdateSince time.Time `json:",omitzero"`
+	// UpdateResumed is when the update under way was last resumed: slots that had
+	// failed before are forgiven. Zero: it never was.
+	UpdateResumed time.Time `json:",omitzero"`
 	// RegistryAuth is the X-Registry-Auth value that came with Spec. Secret.
 	RegistryAuth string `json:",omitempty"`
 }
