@@ -39,7 +39,7 @@ type planner struct {
 	newID  func() string
 	budget int
 
-	specs       map[uint64]difference // of other revisions from the service's
+	specs       map[uint64]state.Difference // of other revisions from the service's
 	parsed      map[uint64][]constraint.Constraint
 	over        map[stay]bool
 	edited      map[string]*state.Task
@@ -61,7 +61,7 @@ const slack = 8
 func plan(v *state.View, serviceID string, now time.Time, newID func() string, budget int) outcome {
 	p := &planner{
 		view: v, svc: v.Service(serviceID), now: now.Round(0).UTC(), newID: newID, budget: budget - slack,
-		specs: map[uint64]difference{}, parsed: map[uint64][]constraint.Constraint{},
+		specs: map[uint64]state.Difference{}, parsed: map[uint64][]constraint.Constraint{},
 		over: map[stay]bool{}, edited: map[string]*state.Task{}, made: map[cause]int{},
 	}
 	slots := slotsOf(v, serviceID)
@@ -212,13 +212,14 @@ func (p *planner) putStatus(step update.Step) {
 		if r := p.view.Revision(s.ID, s.PreviousRevision); r != nil {
 			s.RegistryAuth = r.RegistryAuth
 		}
-		s.Spec, s.PreviousSpec, s.PreviousRevision = *s.PreviousSpec, nil, 0
+		to := s.PreviousRevision
+		s.Spec, s.PreviousSpec, s.PreviousRevision, s.UpdateResumed = *s.PreviousSpec, nil, 0, time.Time{}
 		for r := range p.view.Revisions(s.ID) {
 			s.Revision = max(s.Revision, r.Number)
 		}
 		s.Revision++
 		p.other = append(p.other, state.Put(&state.Revision{
-			ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth,
+			ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, RollbackTo: to,
 		}))
 	}
 	p.other = append(p.other, state.Put(&s))
@@ -231,7 +232,7 @@ func (p *planner) madeByUpdate(s *slot) (made []*state.Task) {
 	succeeds := false
 	for _, t := range s.tasks {
 		switch {
-		case p.difference(t.Revision) != differsNot:
+		case p.difference(t.Revision) != state.DiffersNot:
 			succeeds = true
 		case succeeds && (p.sinceUpdate(t) || wanted(t) && t.Status.State < taskstate.Running):
 			made = append(made, t)
@@ -272,9 +273,9 @@ func (p *planner) slotDirty(s *slot) bool {
 // change of placement alone spares tasks on nodes that the new one allows.
 func (p *planner) dirty(t *state.Task) bool {
 	switch p.difference(t.Revision) {
-	case differs:
+	case state.Differs:
 		return true
-	case differsInPlacement:
+	case state.DiffersInPlacement:
 		n := p.view.Node(t.NodeID)
 		return n == nil || !constraint.MatchAll(p.constraints, facts(n))
 	default:
@@ -282,15 +283,15 @@ func (p *planner) dirty(t *state.Task) bool {
 	}
 }
 
-func (p *planner) difference(revision uint64) difference {
+func (p *planner) difference(revision uint64) state.Difference {
 	if revision == p.svc.Revision {
-		return differsNot
+		return state.DiffersNot
 	}
 	d, ok := p.specs[revision]
 	if !ok {
-		d = differs
+		d = state.Differs
 		if r := p.view.Revision(p.svc.ID, revision); r != nil {
-			d = compareSpecs(&r.Spec, &p.svc.Spec)
+			d = state.CompareSpecs(&r.Spec, &p.svc.Spec)
 		}
 		p.specs[revision] = d
 	}

@@ -350,21 +350,6 @@ func TestRollbackPutsPreviousSpecAsNewRevision(t *testing.T) {
 	}
 }
 
-func TestCompareSpecsIgnoresEmptyValues(t *testing.T) {
-	a, _ := statetest.Service("web", 1)
-	b, _ := statetest.Service("web", 1)
-	b.Spec.TaskTemplate.ContainerSpec.Env = []string{}
-	b.Spec.TaskTemplate.ContainerSpec.Labels = map[string]string{}
-	b.Spec.TaskTemplate.Placement = &swarm.Placement{}
-	if got := compareSpecs(&a.Spec, &b.Spec); got != differsNot {
-		t.Errorf("empty values: %v, want no difference", got)
-	}
-	b.Spec.TaskTemplate.ContainerSpec.Labels["a"] = "b"
-	if got := compareSpecs(&a.Spec, &b.Spec); got != differs {
-		t.Errorf("container label: %v, want a difference", got)
-	}
-}
-
 // A plan that would be too large is cut between slots, and the next one goes
 // on: for new tasks, for an update of all at once, for a deletion.
 func TestPlanStaysWithinItsBudget(t *testing.T) {
