@@ -23,6 +23,8 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"shoal/cli/format"
 )
 
 // fakeServer answers as a manager does, from what is put into it.
@@ -174,6 +176,8 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		write(w, f.tasks)
 	case path == "/shoal/v1/doctor":
 		fmt.Fprint(w, f.doctor)
+	case strings.HasPrefix(path, "/shoal/v1/services/"):
+		f.serveRevisions(w, r, strings.TrimPrefix(path, "/shoal/v1/services/"))
 	case strings.HasPrefix(path, "/shoal/v1/why/"):
 		answer, ok := f.why[strings.TrimPrefix(path, "/shoal/v1/why/")]
 		if !ok {
@@ -201,6 +205,29 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		refuse(w, http.StatusNotFound, "page not found")
 	}
+}
+
+// serveRevisions answers for a service that is at revision 3.
+func (f *fakeServer) serveRevisions(w http.ResponseWriter, r *http.Request, path string) {
+	name, what, _ := strings.Cut(path, "/")
+	if name != "web" {
+		refuse(w, http.StatusNotFound, "service "+name+" not found")
+		return
+	}
+	if what != "revisions" {
+		f.query = r.URL.Query()
+		if s := f.services["service1xxxxxxxxxxxxxxxxx"]; s != nil {
+			f.runAll(s)
+		}
+		write(w, map[string]any{"UpdateStatus": swarm.UpdateStatus{State: swarm.UpdateStateRollbackStarted}})
+		return
+	}
+	h := format.History{Name: name}
+	for n := uint64(3); n > 0; n-- {
+		spec := swarm.ServiceSpec{TaskTemplate: swarm.TaskSpec{ContainerSpec: &swarm.ContainerSpec{Image: fmt.Sprintf("nginx:%d", n)}}}
+		h.Revisions = append(h.Revisions, format.Revision{Number: n, Current: n == 3, Previous: n == 2, Spec: spec})
+	}
+	write(w, h)
 }
 
 func (f *fakeServer) serveNetworks(w http.ResponseWriter, r *http.Request, path string) {

@@ -15,7 +15,8 @@ func (s *shell) serviceCommand() *command {
 		name: "service", short: "Manage services",
 		commands: []*command{
 			s.serviceCreate(), s.serviceInspect(), s.serviceList(), s.servicePs(),
-			s.serviceRemove(), s.serviceScale(), s.serviceUpdate(),
+			s.serviceRemove(), s.serviceScale(), s.serviceUpdate(), s.serviceRollback(),
+			s.serviceHistory(), s.serviceDiff(), s.servicePause(), s.serviceResume(), s.serviceAbort(),
 		},
 	}
 }

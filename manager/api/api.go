@@ -1,5 +1,6 @@
 // Package api answers the Docker-compatible calls that read or change the
-// state of the cluster, and /shoal/v1/why, which explains it.
+// state of the cluster, and what is under /shoal/v1: why, which explains it, and
+// the revisions and updates of services.
 //
 // It owns what users ask for: specs of services, nodes and the cluster,
 // networks, the places of containers on them, secrets and configs. A
@@ -169,5 +170,10 @@ func (a *API) Routes() []Route {
 	}
 
 	add("GET", "/shoal/v1/why/{id}", a.why)
+	add("GET", "/shoal/v1/services/{id}/revisions", a.listRevisions)
+	add("POST", "/shoal/v1/services/{id}/rollback", a.rollBackService)
+	add("POST", "/shoal/v1/services/{id}/pause", a.steer(pause))
+	add("POST", "/shoal/v1/services/{id}/resume", a.steer(resume))
+	add("POST", "/shoal/v1/services/{id}/abort", a.steer(abort))
 	return routes
 }

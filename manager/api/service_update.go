@@ -92,52 +92,20 @@ func planServiceUpdate(v *state.View, u serviceUpdate) ([]state.Change, error) {
 	case modeName(u.spec.Mode) != modeName(old.Spec.Mode):
 		return nil, rpcUnimplemented("service mode change is not allowed")
 	}
-	s := *old
-	s.Spec, s.UpdateStatus = u.spec, nil
-	before := &old.Spec
-	if s.RegistryAuth, err = u.registryAuth(v, old); err != nil {
+	next := proposal{Service: *old, now: u.now}
+	next.Spec, next.UpdateStatus = u.spec, nil
+	if next.RegistryAuth, err = u.registryAuth(v, old); err != nil {
 		return nil, err
 	}
 	if u.rollback {
-		if err := u.rollBack(v, old, &s); err != nil {
+		if err := next.toPrevious(v, u.ref, "manually requested rollback"); err != nil {
 			return nil, err
 		}
-		before = old.PreviousSpec // with the secrets and configs of that time
 	}
 	if u.version != old.Version.Index {
 		return nil, outOfSequence()
 	}
-	if err := resolveNetworks(v, &s.Spec); err != nil {
-		return nil, err
-	}
-	if err := resolveValues(v, &s.Spec, before); err != nil {
-		return nil, err
-	}
-	if err := allocate(v, &s); err != nil {
-		return nil, err
-	}
-	return revise(v, old, &s), nil
-}
-
-// revise makes the spec of s the next revision of the service that old is.
-func revise(v *state.View, old, s *state.Service) []state.Change {
-	previous := old.Spec
-	s.PreviousSpec, s.PreviousRevision = &previous, old.Revision
-	s.Revision = nextRevision(v, old)
-	revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth}
-	return []state.Change{state.Put(s), state.Put(revision)}
-}
-
-func (u *serviceUpdate) rollBack(v *state.View, old, s *state.Service) error {
-	if old.PreviousSpec == nil {
-		return rpcPrecondition("service %s does not have a previous spec", u.ref)
-	}
-	s.Spec = *old.PreviousSpec
-	s.RegistryAuth = previousAuth(v, old)
-	s.UpdateStatus = &swarm.UpdateStatus{
-		State: swarm.UpdateStateRollbackStarted, StartedAt: &u.now, Message: "manually requested rollback",
-	}
-	return nil
+	return next.accept(v, old)
 }
 
 func (u *serviceUpdate) registryAuth(v *state.View, old *state.Service) (string, error) {
@@ -157,16 +125,6 @@ func previousAuth(v *state.View, s *state.Service) string {
 		return r.RegistryAuth
 	}
 	return ""
-}
-
-// nextRevision is above all that are stored: an automatic rollback may have
-// left the service at an earlier one.
-func nextRevision(v *state.View, s *state.Service) uint64 {
-	last := s.Revision
-	for r := range v.Revisions(s.ID) {
-		last = max(last, r.Number)
-	}
-	return last + 1
 }
 
 // registryAuth reads and checks the credentials for the image's registry. They

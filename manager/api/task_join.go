@@ -1,8 +1,6 @@
 package api
 
 import (
-	"reflect"
-
 	"github.com/docker/docker/api/types/swarm"
 
 	"shoal/internal/constraint"
@@ -15,7 +13,7 @@ import (
 type taskJoin struct {
 	view      *state.View
 	revisions map[revisionKey]*state.Revision
-	same      map[revisionKey]sameness
+	same      map[revisionKey]state.Difference
 }
 
 type revisionKey struct {
@@ -23,17 +21,8 @@ type revisionKey struct {
 	number    uint64
 }
 
-// sameness is how a revision compares with the service's current one.
-type sameness int
-
-const (
-	different sameness = iota + 1
-	same
-	samePlacementAside // the same but for the placement
-)
-
 func newTaskJoin(v *state.View) *taskJoin {
-	return &taskJoin{view: v, revisions: map[revisionKey]*state.Revision{}, same: map[revisionKey]sameness{}}
+	return &taskJoin{view: v, revisions: map[revisionKey]*state.Revision{}, same: map[revisionKey]state.Difference{}}
 }
 
 func (j *taskJoin) revision(serviceID string, number uint64) *state.Revision {
@@ -86,31 +75,24 @@ func (j *taskJoin) upToDate(t *state.Task) bool {
 		return true
 	}
 	switch j.compare(s, t.Revision) {
-	case same:
+	case state.DiffersNot:
 		return true
-	case samePlacementAside:
+	case state.DiffersInPlacement:
 		return j.placeable(s, t.NodeID)
 	default:
 		return false
 	}
 }
 
-func (j *taskJoin) compare(s *state.Service, number uint64) sameness {
+// compare says how a revision differs from the service's own.
+func (j *taskJoin) compare(s *state.Service, number uint64) state.Difference {
 	key := revisionKey{s.ID, number}
-	if known := j.same[key]; known != 0 {
+	if known, ok := j.same[key]; ok {
 		return known
 	}
-	result := different
-	if r := j.revision(s.ID, number); r != nil && reflect.DeepEqual(r.Spec.EndpointSpec, s.Spec.EndpointSpec) {
-		old, current := r.Spec.TaskTemplate, s.Spec.TaskTemplate
-		result = same
-		if !reflect.DeepEqual(old.Placement, current.Placement) {
-			result = samePlacementAside
-		}
-		old.Placement, current.Placement = nil, nil
-		if !reflect.DeepEqual(old, current) {
-			result = different
-		}
+	result := state.Differs
+	if r := j.revision(s.ID, number); r != nil {
+		result = state.CompareSpecs(&r.Spec, &s.Spec)
 	}
 	j.same[key] = result
 	return result

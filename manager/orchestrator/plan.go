@@ -8,6 +8,7 @@ import (
 
 	"shoal/internal/constraint"
 	"shoal/internal/taskstate"
+	"shoal/manager/orchestrator/restart"
 	"shoal/manager/orchestrator/update"
 	"shoal/raftstore/state"
 )
@@ -38,7 +39,7 @@ type planner struct {
 	newID  func() string
 	budget int
 
-	specs       map[uint64]difference // of other revisions from the service's
+	specs       map[uint64]state.Difference // of other revisions from the service's
 	parsed      map[uint64][]constraint.Constraint
 	over        map[stay]bool
 	edited      map[string]*state.Task
@@ -60,7 +61,7 @@ const slack = 8
 func plan(v *state.View, serviceID string, now time.Time, newID func() string, budget int) outcome {
 	p := &planner{
 		view: v, svc: v.Service(serviceID), now: now.Round(0).UTC(), newID: newID, budget: budget - slack,
-		specs: map[uint64]difference{}, parsed: map[uint64][]constraint.Constraint{},
+		specs: map[uint64]state.Difference{}, parsed: map[uint64][]constraint.Constraint{},
 		over: map[stay]bool{}, edited: map[string]*state.Task{}, made: map[cause]int{},
 	}
 	slots := slotsOf(v, serviceID)
@@ -119,6 +120,7 @@ func (p *planner) edit(s *slot, t *state.Task, change func(*state.Task)) {
 	if c == nil {
 		d := *t
 		c = &d
+		c.UpdatedAt = p.now // as the update will stamp it
 		s.tasks[slices.Index(s.tasks, t)] = c
 		p.edited[t.ID] = c
 		p.order = append(p.order, t.ID)
@@ -210,44 +212,59 @@ func (p *planner) putStatus(step update.Step) {
 		if r := p.view.Revision(s.ID, s.PreviousRevision); r != nil {
 			s.RegistryAuth = r.RegistryAuth
 		}
-		s.Spec, s.PreviousSpec, s.PreviousRevision = *s.PreviousSpec, nil, 0
+		to := s.PreviousRevision
+		s.Spec, s.PreviousSpec, s.PreviousRevision, s.UpdateResumed = *s.PreviousSpec, nil, 0, time.Time{}
 		for r := range p.view.Revisions(s.ID) {
 			s.Revision = max(s.Revision, r.Number)
 		}
 		s.Revision++
 		p.other = append(p.other, state.Put(&state.Revision{
-			ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth,
+			ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, RollbackTo: to,
 		}))
 	}
 	p.other = append(p.other, state.Put(&s))
 }
 
 // madeByUpdate are the slot's tasks that took the place of an outdated one
-// since the service's update began.
+// since the service's update began, or that are still about to: an update that
+// follows on another waits for what that one has in flight.
 func (p *planner) madeByUpdate(s *slot) (made []*state.Task) {
-	if !update.Active(p.svc) {
-		return nil
-	}
 	succeeds := false
 	for _, t := range s.tasks {
 		switch {
-		case t.Revision != p.svc.Revision:
-			succeeds = succeeds || p.difference(t.Revision) != differsNot
-		case p.svc.UpdateStatus.StartedAt == nil || !t.CreatedAt.Before(*p.svc.UpdateStatus.StartedAt):
+		case p.difference(t.Revision) != state.DiffersNot:
+			succeeds = true
+		case succeeds && (p.sinceUpdate(t) || wanted(t) && t.Status.State < taskstate.Running):
 			made = append(made, t)
 		}
-	}
-	if !succeeds {
-		return nil
 	}
 	return made
 }
 
-// slotDirty reports whether all that fills the slot is outdated.
+// sinceUpdate reports whether t was made, or came to run, since the service's
+// update was begun. What failed before is not its failure.
+func (p *planner) sinceUpdate(t *state.Task) bool {
+	if !update.Active(p.svc) {
+		return false
+	}
+	var since time.Time
+	if started := p.svc.UpdateStatus.StartedAt; started != nil {
+		since = *started
+	}
+	ran := wanted(t) && !t.UpdatedAt.Before(since) || restart.Ended(t) && !t.StartAfter.Before(since)
+	return !t.CreatedAt.Before(since) || ran
+}
+
+// slotDirty reports whether all that fills the slot is outdated, and nothing of
+// the service's revision has come to an end there that the restart policy
+// lets be.
 func (p *planner) slotDirty(s *slot) bool {
+	newest := s.newest()
+	if newest != nil && newest.Revision == p.svc.Revision && p.done(s) {
+		return false
+	}
 	if !s.wanted() {
-		t := s.newest() // one that the restart policy lets be
-		return t != nil && p.dirty(t)
+		return newest != nil && p.dirty(newest) // one that the restart policy lets be
 	}
 	return !slices.ContainsFunc(s.tasks, func(t *state.Task) bool { return wanted(t) && !p.dirty(t) })
 }
@@ -256,9 +273,9 @@ func (p *planner) slotDirty(s *slot) bool {
 // change of placement alone spares tasks on nodes that the new one allows.
 func (p *planner) dirty(t *state.Task) bool {
 	switch p.difference(t.Revision) {
-	case differs:
+	case state.Differs:
 		return true
-	case differsInPlacement:
+	case state.DiffersInPlacement:
 		n := p.view.Node(t.NodeID)
 		return n == nil || !constraint.MatchAll(p.constraints, facts(n))
 	default:
@@ -266,15 +283,15 @@ func (p *planner) dirty(t *state.Task) bool {
 	}
 }
 
-func (p *planner) difference(revision uint64) difference {
+func (p *planner) difference(revision uint64) state.Difference {
 	if revision == p.svc.Revision {
-		return differsNot
+		return state.DiffersNot
 	}
 	d, ok := p.specs[revision]
 	if !ok {
-		d = differs
+		d = state.Differs
 		if r := p.view.Revision(p.svc.ID, revision); r != nil {
-			d = compareSpecs(&r.Spec, &p.svc.Spec)
+			d = state.CompareSpecs(&r.Spec, &p.svc.Spec)
 		}
 		p.specs[revision] = d
 	}

@@ -105,6 +105,10 @@ func attempts(n uint64) func(*swarm.ServiceSpec) {
 	return func(s *swarm.ServiceSpec) { s.TaskTemplate.RestartPolicy = &swarm.RestartPolicy{MaxAttempts: &n} }
 }
 
+func because(text string) func(*state.Task) {
+	return func(t *state.Task) { t.Status.Err = text }
+}
+
 func restarted(n uint64) func(*state.Task) {
 	return func(t *state.Task) { t.Restarts.Count = n }
 }
@@ -190,23 +194,32 @@ func TestPlan(t *testing.T) {
 		"so are those that publish ports":          {svc(1, ports(swarm.PortConfigPublishModeIngress)), "1 - r2 running/new"},
 		"others need no addresses":                 {svc(1, both(networks("host"), ports(swarm.PortConfigPublishModeHost))), "1 - r2 running/pending"},
 		"a restart of a task on networks":          {append(append(svc(1, networks("net")), nodes()...), task("a", 1, "n1", rev(2), observed(taskstate.Failed))), "1 - r2 ready/new; 1 n1 r2 shutdown/failed"},
-		"other networks make tasks outdated":       {append(append(svc(1, networks("net"), networks("net", "more")), nodes()...), task("a", 1, "n1", rev(2))), "1 - r3 ready/new; 1 n1 r2 shutdown/running"},
-		"published ports make tasks outdated":      {append(append(svc(1, ports(swarm.PortConfigPublishModeIngress)), nodes()...), task("a", 1, "n1")), "1 - r2 ready/new; 1 n1 r1 shutdown/running"},
+		"other networks make tasks outdated":       {append(append(svc(1, networks("net"), networks("net", "more")), nodes()...), task("a", 1, "n1", rev(2))), "1 - r3 ready/new; 1 n1 r2 running/running"},
+		"published ports make tasks outdated":      {append(append(svc(1, ports(swarm.PortConfigPublishModeIngress)), nodes()...), task("a", 1, "n1")), "1 - r2 ready/new; 1 n1 r1 running/running"},
 
-		"update replaces one slot":          {append(append(svc(2, image("web:2")), nodes()...), task("a", 1, "n1"), task("b", 2, "n2")), "1 - r2 ready/pending; 1 n1 r1 shutdown/running; 2 n2 r1 running/running"},
-		"start-first keeps the old one":     {append(append(svc(1, both(image("web:2"), startFirst)), nodes()...), task("a", 1, "n1")), "1 - r2 running/pending; 1 n1 r1 running/running"},
-		"until the new one runs":            {append(append(svc(1, both(image("web:2"), startFirst)), nodes()...), task("a", 1, "n1"), task("b", 1, "n2", rev(2))), "1 n1 r1 shutdown/running; 1 n2 r2 running/running"},
-		"start-first failure keeps it":      {append(append(svc(1, both(image("web:2"), startFirst)), nodes()...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), observed(taskstate.Rejected))), "1 - r2 ready/pending; 1 n1 r1 running/running; 1 n2 r2 shutdown/rejected"},
-		"outdated task is restarted as is":  {append(append(svc(2, image("web:2")), nodes()...), task("z", 1, "n1", desired(taskstate.Shutdown), observed(taskstate.Shutdown)), task("a", 1, "n1", rev(2), observed(taskstate.Preparing)), task("b", 2, "n2", observed(taskstate.Failed)), updating()), "1 n1 r1 shutdown/shutdown; 1 n1 r2 running/preparing; 2 - r1 ready/pending; 2 n2 r1 shutdown/failed"},
-		"label change leaves tasks":         {append(append(svc(1, func(s *swarm.ServiceSpec) { s.Labels = map[string]string{"a": "b"} }), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
-		"a restart then takes the new":      {append(append(svc(1, func(s *swarm.ServiceSpec) { s.Labels = map[string]string{"a": "b"} }), nodes()...), task("a", 1, "n1", observed(taskstate.Failed))), "1 - r2 ready/pending; 1 n1 r1 shutdown/failed"},
-		"placement that the node satisfies": {append(append(svc(1, constraints("node.id==n1")), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
-		"placement that it does not":        {append(append(svc(1, constraints("node.id==n2")), nodes()...), task("a", 1, "n1")), "1 - r2 ready/pending; 1 n1 r1 shutdown/running"},
-		"placement of a task without node":  {append(append(svc(1, constraints("node.id==n2")), nodes()...), task("a", 1, "", observed(taskstate.Pending))), "1 - r1 shutdown/pending; 1 - r2 running/pending"},
-		"back to an equal spec":             {append(append(svc(1, image("web:2"), image("web:1")), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
-		"update settings leave tasks":       {append(append(svc(1, startFirst), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
-		"force update":                      {append(append(svc(1, func(s *swarm.ServiceSpec) { s.TaskTemplate.ForceUpdate++ }), nodes()...), task("a", 1, "n1")), "1 - r2 ready/pending; 1 n1 r1 shutdown/running"},
-		"ports make tasks outdated":         {append(append(svc(1, func(s *swarm.ServiceSpec) { s.EndpointSpec = &swarm.EndpointSpec{Mode: "dnsrr"} }), nodes()...), task("a", 1, "n1")), "1 - r2 ready/pending; 1 n1 r1 shutdown/running"},
+		"update replaces one slot":                         {append(append(svc(2, image("web:2")), nodes()...), task("a", 1, "n1"), task("b", 2, "n2")), "1 - r2 ready/pending; 1 n1 r1 running/running; 2 n2 r1 running/running"},
+		"the old one serves while the new one is prepared": {append(append(svc(1, image("web:2")), nodes()...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), desired(taskstate.Ready), observed(taskstate.Preparing)), updating()), "1 n1 r1 running/running; 1 n2 r2 ready/preparing"},
+		"and stops when that is":                           {append(append(svc(1, image("web:2")), nodes()...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), desired(taskstate.Ready), observed(taskstate.Ready)), updating()), "1 n1 r1 shutdown/running; 1 n2 r2 ready/ready"},
+		"an image that is not there stops nothing":         {append(append(svc(1, image("web:2")), nodes()...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), desired(taskstate.Ready), observed(taskstate.Rejected)), updating()), "1 - r2 ready/pending; 1 n1 r1 running/running; 1 n2 r2 shutdown/rejected"},
+		"nor does one that may not be tried again":         {append(append(svc(1, both(image("web:2"), condition("none"))), nodes()...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), desired(taskstate.Shutdown), observed(taskstate.Rejected))), "1 n1 r1 running/running; 1 n2 r2 shutdown/rejected"},
+		"what does not serve is not waited for":            {append(append(svc(1, image("web:2")), nodes()...), task("a", 1, "n1", observed(taskstate.Starting)), task("b", 1, "n2", rev(2), desired(taskstate.Ready), observed(taskstate.Preparing)), updating()), "1 n1 r1 shutdown/starting; 1 n2 r2 ready/preparing"},
+		"an old one that dies is not waited for":           {append(append(svc(1, image("web:2")), nodes()...), task("a", 1, "n1", observed(taskstate.Failed)), task("b", 1, "n2", rev(2), desired(taskstate.Ready), observed(taskstate.Preparing)), updating()), "1 n1 r1 shutdown/failed; 1 n2 r2 running/preparing"},
+		"an address that is missing is given up":           {append(append(svc(1, both(image("web:2"), networks("net"))), nodes()...), task("a", 1, "n1"), task("b", 1, "", rev(2), desired(taskstate.Ready), observed(taskstate.New), because("no address")), updating()), "1 - r2 ready/new; 1 n1 r1 shutdown/running"},
+		"the new one is lost":                              {append(append(svc(1, image("web:2")), statetest.Node("n1"), statetest.Node("n2", statetest.Drained)), task("a", 1, "n1"), task("b", 1, "n2", rev(2), desired(taskstate.Ready), observed(taskstate.Ready)), updating()), "1 - r2 ready/pending; 1 n1 r1 running/running; 1 n2 r2 shutdown/ready"},
+		"a second update waits for the first":              {append(append(svc(2, image("web:2"), func(s *swarm.ServiceSpec) { s.Labels = map[string]string{"a": "b"} }), nodes()...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), desired(taskstate.Ready), observed(taskstate.Preparing)), task("c", 2, "n2")), "1 n1 r1 running/running; 1 n2 r2 ready/preparing; 2 n2 r1 running/running"},
+		"start-first keeps the old one":                    {append(append(svc(1, both(image("web:2"), startFirst)), nodes()...), task("a", 1, "n1")), "1 - r2 running/pending; 1 n1 r1 running/running"},
+		"until the new one runs":                           {append(append(svc(1, both(image("web:2"), startFirst)), nodes()...), task("a", 1, "n1"), task("b", 1, "n2", rev(2))), "1 n1 r1 shutdown/running; 1 n2 r2 running/running"},
+		"start-first failure keeps it":                     {append(append(svc(1, both(image("web:2"), startFirst)), nodes()...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), observed(taskstate.Rejected))), "1 - r2 ready/pending; 1 n1 r1 running/running; 1 n2 r2 shutdown/rejected"},
+		"outdated task is restarted as is":                 {append(append(svc(2, image("web:2")), nodes()...), task("z", 1, "n1", desired(taskstate.Shutdown), observed(taskstate.Shutdown)), task("a", 1, "n1", rev(2), observed(taskstate.Preparing)), task("b", 2, "n2", observed(taskstate.Failed)), updating()), "1 n1 r1 shutdown/shutdown; 1 n1 r2 running/preparing; 2 - r1 ready/pending; 2 n2 r1 shutdown/failed"},
+		"label change leaves tasks":                        {append(append(svc(1, func(s *swarm.ServiceSpec) { s.Labels = map[string]string{"a": "b"} }), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
+		"a restart then takes the new":                     {append(append(svc(1, func(s *swarm.ServiceSpec) { s.Labels = map[string]string{"a": "b"} }), nodes()...), task("a", 1, "n1", observed(taskstate.Failed))), "1 - r2 ready/pending; 1 n1 r1 shutdown/failed"},
+		"placement that the node satisfies":                {append(append(svc(1, constraints("node.id==n1")), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
+		"placement that it does not":                       {append(append(svc(1, constraints("node.id==n2")), nodes()...), task("a", 1, "n1")), "1 - r2 ready/pending; 1 n1 r1 running/running"},
+		"placement of a task without node":                 {append(append(svc(1, constraints("node.id==n2")), nodes()...), task("a", 1, "", observed(taskstate.Pending))), "1 - r1 shutdown/pending; 1 - r2 running/pending"},
+		"back to an equal spec":                            {append(append(svc(1, image("web:2"), image("web:1")), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
+		"update settings leave tasks":                      {append(append(svc(1, startFirst), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
+		"force update":                                     {append(append(svc(1, func(s *swarm.ServiceSpec) { s.TaskTemplate.ForceUpdate++ }), nodes()...), task("a", 1, "n1")), "1 - r2 ready/pending; 1 n1 r1 running/running"},
+		"ports make tasks outdated":                        {append(append(svc(1, func(s *swarm.ServiceSpec) { s.EndpointSpec = &swarm.EndpointSpec{Mode: "dnsrr"} }), nodes()...), task("a", 1, "n1")), "1 - r2 ready/pending; 1 n1 r1 running/running"},
 
 		"global: a task for each node": {append(svc(1, statetest.Global), nodes()...), "0 n1 r2 running/pending; 0 n2 r2 running/pending"},
 		"global: constraints":          {append(svc(1, both(statetest.Global, constraints("node.id != n1"))), nodes()...), "0 n2 r2 running/pending"},
@@ -334,21 +347,6 @@ func TestRollbackPutsPreviousSpecAsNewRevision(t *testing.T) {
 	settle(t, store, "web")
 	if lines := strings.Join(describe(store.View(), "web"), "; "); !strings.Contains(lines, "1 - r3 running/pending") {
 		t.Errorf("tasks %s: want one of revision 3", lines)
-	}
-}
-
-func TestCompareSpecsIgnoresEmptyValues(t *testing.T) {
-	a, _ := statetest.Service("web", 1)
-	b, _ := statetest.Service("web", 1)
-	b.Spec.TaskTemplate.ContainerSpec.Env = []string{}
-	b.Spec.TaskTemplate.ContainerSpec.Labels = map[string]string{}
-	b.Spec.TaskTemplate.Placement = &swarm.Placement{}
-	if got := compareSpecs(&a.Spec, &b.Spec); got != differsNot {
-		t.Errorf("empty values: %v, want no difference", got)
-	}
-	b.Spec.TaskTemplate.ContainerSpec.Labels["a"] = "b"
-	if got := compareSpecs(&a.Spec, &b.Spec); got != differs {
-		t.Errorf("container label: %v, want a difference", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package orchestrator_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,20 +168,24 @@ func (w *world) revisionRuns(n uint64) (count int) {
 }
 
 func TestRunFailedUpdate(t *testing.T) {
-	for action, want := range map[string]struct {
+	for name, want := range map[string]struct {
 		state  swarm.UpdateState
 		bad    int // slots that lost their good task
 		settle bool
 	}{
-		"pause":    {swarm.UpdateStatePaused, 1, false},
-		"rollback": {swarm.UpdateStateRollbackCompleted, 0, true},
-		"continue": {swarm.UpdateStateCompleted, 4, false},
+		"crash pause":      {swarm.UpdateStatePaused, 2, false}, // the second is replaced as soon as the first runs
+		"crash rollback":   {swarm.UpdateStateRollbackCompleted, 0, true},
+		"crash continue":   {swarm.UpdateStateCompleted, 4, false},
+		"missing pause":    {swarm.UpdateStatePaused, 0, false},
+		"missing rollback": {swarm.UpdateStateRollbackCompleted, 0, true},
+		"missing continue": {swarm.UpdateStateCompleted, 0, false},
 	} {
-		t.Run(action, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			image, action, _ := strings.Cut(name, " ")
 			inCluster(t, 4, func(s *swarm.ServiceSpec) {
 				s.UpdateConfig = &swarm.UpdateConfig{Parallelism: 1, FailureAction: action}
 			}, func(t *testing.T, w *world) {
-				w.respec("web", func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.Image = "missing" })
+				w.respec("web", func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.Image = image })
 				w.pass(time.Minute)
 				if status := w.store.View().Service("web").UpdateStatus; status == nil || status.State != want.state {
 					t.Errorf("update status %+v, want %s", status, want.state)

@@ -73,12 +73,32 @@ func (p *planner) keep(s *slot) (keep *state.Task) {
 	return keep
 }
 
-// redundant reports whether t can stop because keep fills the slot. While the
-// new task of a start-first update, or of a drain, does not run yet, the old
-// one stays.
+// redundant reports whether t can stop because keep fills the slot. One that
+// serves stays while the new task of an update is not ready to take its place:
+// with start-first, or in a drain, until that runs; with stop-first until its
+// image is on its node and its container is made.
 func (p *planner) redundant(s *slot, t, keep *state.Task) bool {
-	return p.dirty(t) == p.dirty(keep) && !p.lingers(s, t) || t.Status.State.Terminal() || t.NodeID == "" || p.gone(t.NodeID) ||
-		keep.Status.State == taskstate.Running || update.Config(p.svc).Order != swarm.UpdateOrderStartFirst
+	switch {
+	case p.dirty(t) == p.dirty(keep) && !p.lingers(s, t), t.Status.State.Terminal(), t.NodeID == "", p.gone(t.NodeID),
+		keep.Status.State == taskstate.Running:
+		return true
+	case update.Config(p.svc).Order == swarm.UpdateOrderStartFirst:
+		return false
+	}
+	// The order was another when one that may run already was made.
+	return t.Status.State < taskstate.Running || keep.Desired > taskstate.Ready || p.prepared(s, keep)
+}
+
+// prepared reports whether t only waits for its predecessor to stop: it is
+// ready to start, or it cannot have an address while the other has one.
+func (p *planner) prepared(s *slot, t *state.Task) bool {
+	switch {
+	case t.Status.State == taskstate.New:
+		return t.Status.Err != ""
+	case p.now.Before(t.StartAfter) || p.lost(s, t):
+		return false
+	}
+	return t.Status.State >= taskstate.Ready && !t.Status.State.Terminal()
 }
 
 // restart gives a task that has ended its successor, if the policy wants one.
@@ -181,8 +201,11 @@ func (p *planner) renew(s *slot) {
 		p.create(s, p.svc.Revision, taskstate.Running, causeUpdate)
 		return
 	}
+	// What serves does so until its successor is prepared: see redundant.
 	for _, t := range slices.Clone(s.tasks) {
-		p.desire(s, t, taskstate.Shutdown)
+		if t.Status.State != taskstate.Running || p.gone(t.NodeID) || p.lost(s, t) {
+			p.desire(s, t, taskstate.Shutdown)
+		}
 	}
 	p.succeed(s, p.svc.Revision, causeUpdate)
 }
@@ -197,18 +220,32 @@ func (p *planner) succeed(s *slot, revision uint64, why cause) *state.Task {
 }
 
 // mayStart reports whether t, which is prepared but held back, may run: its
-// delay is over and its predecessors have stopped.
+// delay is over, nothing serves in its place and its predecessors have stopped.
 func (p *planner) mayStart(s *slot, t *state.Task) bool {
 	if p.now.Before(t.StartAfter) {
 		p.wake(t.StartAfter)
 		return false
 	}
-	limit := t.CreatedAt.Add(stopWait)
-	if !p.now.Before(limit) || !slices.ContainsFunc(s.tasks, p.stopping) {
-		return true
+	free := true
+	for _, o := range s.tasks {
+		switch {
+		case o.ID == t.ID:
+		case wanted(o) && p.dirty(o) && !p.dirty(t) && !p.redundant(s, o, t):
+			if update.Config(p.svc).Order != swarm.UpdateOrderStartFirst {
+				return false
+			}
+		case p.stopping(o):
+			asked := t.CreatedAt
+			if o.UpdatedAt.After(asked) {
+				asked = o.UpdatedAt
+			}
+			if limit := asked.Add(stopWait); p.now.Before(limit) {
+				p.wake(limit)
+				free = false
+			}
+		}
 	}
-	p.wake(limit)
-	return false
+	return free
 }
 
 // stopping reports whether t was asked to stop and may still be running.

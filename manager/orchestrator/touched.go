@@ -63,9 +63,13 @@ func taskMatters(v *state.View, e state.Event) bool {
 	}
 	before, after := e.Old.(*state.Task), e.New.(*state.Task)
 	if before.Status.State == after.Status.State {
-		return false
+		// Without an address, it may be that its predecessor has to give its up.
+		return after.Status.State == taskstate.New && after.Desired == taskstate.Ready && before.Status.Err != after.Status.Err
 	}
-	if after.Status.State != taskstate.Running {
+	switch {
+	case after.Status.State == taskstate.Ready && after.Desired == taskstate.Ready:
+		return true // what it replaces may stop
+	case after.Status.State != taskstate.Running:
 		return after.Status.State.Terminal()
 	}
 	s := v.Service(after.ServiceID)

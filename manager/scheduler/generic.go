@@ -13,10 +13,8 @@ func (n *nodeInfo) claim(held claims, sign int) {
 		switch {
 		case r.DiscreteResourceSpec != nil:
 			n.claimed[r.DiscreteResourceSpec.Kind] += int64(sign) * r.DiscreteResourceSpec.Value
-		case r.NamedResourceSpec != nil && sign > 0:
-			n.named[*r.NamedResourceSpec] = true
 		case r.NamedResourceSpec != nil:
-			delete(n.named, *r.NamedResourceSpec)
+			n.named[*r.NamedResourceSpec] += sign // two hold it while one takes over from the other
 		}
 	}
 }
@@ -25,7 +23,7 @@ func (n *nodeInfo) claim(held claims, sign int) {
 // order of the node's description.
 func (n *nodeInfo) freeNamed(kind string) (free []swarm.NamedGenericResource) {
 	for _, r := range n.node.Description.Resources.GenericResources {
-		if named := r.NamedResourceSpec; named != nil && named.Kind == kind && !n.named[*named] {
+		if named := r.NamedResourceSpec; named != nil && named.Kind == kind && n.named[*named] == 0 {
 			free = append(free, *named)
 		}
 	}

@@ -32,7 +32,7 @@ type nodeInfo struct {
 	// Resources count until a task has really ended.
 	reserved resources
 	claimed  map[string]int64 // discrete and named resources in use, by name
-	named    map[swarm.NamedGenericResource]bool
+	named    map[swarm.NamedGenericResource]int
 	ports    map[hostPort]int
 	failures map[revisionKey][]time.Time
 }
@@ -46,7 +46,7 @@ type hostPort struct {
 
 func newNodeInfo() *nodeInfo {
 	return &nodeInfo{
-		byService: map[string]int{}, claimed: map[string]int64{}, named: map[swarm.NamedGenericResource]bool{},
+		byService: map[string]int{}, claimed: map[string]int64{}, named: map[swarm.NamedGenericResource]int{},
 		ports: map[hostPort]int{}, failures: map[revisionKey][]time.Time{},
 	}
 }

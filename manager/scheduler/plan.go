@@ -79,11 +79,12 @@ func (p *placement) group(d *demand, key revisionKey, tasks []*state.Task) []dec
 	if len(free) == 0 {
 		return decisions
 	}
+	defer p.discount(free)()
 	tree, reasons := p.candidates(d, key)
 	for _, t := range free {
 		c := tree.take()
 		if c == nil {
-			if dec, ok := p.stuck(t, explain(reasons)); ok {
+			if dec, ok := p.squeeze(t, d, reasons); ok {
 				decisions = append(decisions, dec)
 			}
 			continue
@@ -96,6 +97,15 @@ func (p *placement) group(d *demand, key revisionKey, tasks []*state.Task) []dec
 		tree.placed(c, reason == "")
 	}
 	return decisions
+}
+
+// squeeze places a task for which no node has room: where what it replaces is,
+// or nowhere.
+func (p *placement) squeeze(t *state.Task, d *demand, reasons map[string]int) (decision, bool) {
+	if dec, ok := p.takeOver(t, d); ok {
+		return dec, true
+	}
+	return p.stuck(t, explain(reasons))
 }
 
 // candidates returns the nodes that can take a task, and why others cannot.
@@ -136,7 +146,7 @@ func (p *placement) preassigned(t *state.Task, d *demand) (decision, bool) {
 		return decision{}, false // the node is gone; the task goes soon
 	}
 	if reason := info.reject(d, t.ServiceID); reason != "" {
-		return p.stuck(t, explain(map[string]int{reason: 1}))
+		return p.squeeze(t, d, map[string]int{reason: 1})
 	}
 	return p.assign(t, info, d, messagePreassigned), true
 }

@@ -65,10 +65,25 @@ func goldenUpdates() [][]state.Change {
 	}
 }
 
+// goldenRollouts are the fields of 2026-11-26.
+func goldenRollouts() [][]state.Change {
+	service, revision := statetest.Service("web", 2)
+	service.UpdateResumed = time.Unix(97, 0).UTC()
+	service.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateUpdating}
+	revision.RollbackTo = 7
+	job, first := statetest.Service("job", 1, func(s *swarm.ServiceSpec) {
+		s.Mode = swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: new(uint64(2)), TotalCompletions: new(uint64(5))}}
+	})
+	job.JobStatus = &swarm.JobStatus{JobIteration: swarm.Version{Index: 3}, LastExecution: time.Unix(96, 0).UTC()}
+	task := statetest.Task("t1", "job", 0, "n1", statetest.Desired(taskstate.Complete))
+	task.JobIteration = &swarm.Version{Index: 3}
+	return [][]state.Change{{state.Put(service), state.Put(revision)}, {state.Put(job), state.Put(first), state.Put(task)}}
+}
+
 // goldens are what fixtures are made from, by the names of their files. What a
 // version adds to the format gets a name of its own.
 func goldens() map[string][][]state.Change {
-	return map[string][][]state.Change{"all": goldenUpdates(), "networks": goldenNetworks(), "values": goldenValues()}
+	return map[string][][]state.Change{"all": goldenUpdates(), "networks": goldenNetworks(), "values": goldenValues(), "updates": goldenRollouts()}
 }
 
 func TestEveryVersionOfEntryIsRead(t *testing.T) {

@@ -100,6 +100,9 @@ type Service struct {
 	swarm.Service
 	Revision         uint64 `json:",omitempty"` // from 1
 	PreviousRevision uint64 `json:",omitempty"` // of PreviousSpec; 0: none
+	// UpdateResumed is when the update under way was last resumed: slots that had
+	// failed before are forgiven. Zero: it never was.
+	UpdateResumed time.Time `json:",omitzero"`
 	// RegistryAuth is the X-Registry-Auth value that came with Spec. Secret.
 	RegistryAuth string `json:",omitempty"`
 }
@@ -112,6 +115,8 @@ type Revision struct {
 	Number       uint64
 	Spec         swarm.ServiceSpec
 	RegistryAuth string `json:",omitempty"` // secret
+	// RollbackTo is the revision whose spec this one brings back; 0: none.
+	RollbackTo uint64 `json:",omitempty"`
 }
 
 // Task is one run of a container: a place in a service, and how far it came.
@@ -120,7 +125,7 @@ type Task struct {
 	swarm.Meta
 	ServiceID string
 	Revision  uint64
-	Slot      int    `json:",omitempty"` // from 1; 0 for global services
+	Slot      int    `json:",omitempty"` // from 1, of jobs from 0; 0 for global services
 	NodeID    string `json:",omitempty"`
 	Desired   taskstate.State
 	Status    taskstate.Status
@@ -130,6 +135,9 @@ type Task struct {
 	// the restart delay.
 	StartAfter time.Time `json:",omitzero"`
 	Restarts   Restarts  `json:",omitzero"`
+	// JobIteration is the run of a job, from 0, that the task belongs to; nil for
+	// tasks of services that are no jobs.
+	JobIteration *swarm.Version `json:",omitempty"`
 	// Networks are those that the allocator put the task on: all cluster
 	// networks of its spec, and ingress if its service publishes ports.
 	Networks []TaskNetwork `json:",omitempty"`

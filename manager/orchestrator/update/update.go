@@ -79,7 +79,7 @@ func paused(s *state.Service) bool {
 // Next returns the next step of the service's update. A paused update takes
 // none: it waits for a new spec.
 func Next(s *state.Service, slots []Slot, now time.Time) Step {
-	p := survey(slots, Config(s), now)
+	p := survey(slots, Config(s), s.UpdateResumed, now)
 	switch {
 	case paused(s):
 		return Step{}
@@ -107,7 +107,7 @@ type progress struct {
 	rested                         time.Time // when the next delay ends
 }
 
-func survey(slots []Slot, c swarm.UpdateConfig, now time.Time) progress {
+func survey(slots []Slot, c swarm.UpdateConfig, resumed, now time.Time) progress {
 	p := progress{config: c}
 	for _, s := range slots {
 		if s.Dirty {
@@ -117,7 +117,7 @@ func survey(slots []Slot, c swarm.UpdateConfig, now time.Time) progress {
 			continue
 		}
 		p.made++
-		if t := firstFailure(s.Made, c.Monitor); t != nil {
+		if t := firstFailure(s.Made, c.Monitor); t != nil && !since(t).Before(resumed) {
 			p.failures++
 			p.failed = t.ID
 		}
