@@ -10,7 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -74,6 +74,9 @@ func TestOwnsContainersOfThisCluster(t *testing.T) {
 }
 
 func TestDialInside(t *testing.T) {
+	runtime.LockOSThread() // the main thread may be in a network of its own by now
+	defer runtime.UnlockOSThread()
+	self := unix.Gettid()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +89,7 @@ func TestDialInside(t *testing.T) {
 		}
 	}()
 	port := uint16(l.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
-	conn, err := dialInside(context.Background(), os.Getpid(), port)
+	conn, err := dialInside(context.Background(), self, port)
 	if errors.Is(err, unix.EPERM) {
 		t.Skip("only root may enter networks")
 	}
@@ -98,7 +101,7 @@ func TestDialInside(t *testing.T) {
 		t.Errorf("%q, %v", line, err)
 	}
 	l.Close()
-	if conn, err := dialInside(context.Background(), os.Getpid(), port); err == nil {
+	if conn, err := dialInside(context.Background(), self, port); err == nil {
 		conn.Close()
 		t.Error("a port that nobody listens on answers")
 	}

@@ -14,6 +14,7 @@ import (
 	"shoal/internal/id"
 	"shoal/manager"
 	"shoal/manager/api"
+	"shoal/manager/logs"
 	"shoal/manager/relay"
 )
 
@@ -99,6 +100,19 @@ func (n *Node) execElsewhere(mgr *manager.Manager, w http.ResponseWriter, r *htt
 	path := strings.Replace(r.URL.Path, "/exec/"+ref+"/", "/exec/"+execID+"/", 1)
 	mgr.Relay().Serve(w, r, target(r, place, path), nil)
 	return true
+}
+
+// logs answers a call for logs on this manager: they are streams, which a leader
+// has no part in.
+func (n *Node) logs(serve func(*logs.Logs, http.ResponseWriter, *http.Request)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		m, _ := n.current()
+		if m == nil || m.manager() == nil {
+			n.cluster(w, r) // says why not
+			return
+		}
+		serve(m.manager().Logs(), w, r)
+	}
 }
 
 // forwardPort makes a connection to a port of a container, on whatever node it

@@ -19,7 +19,7 @@ type Place struct {
 // container of a task by id, or one on a cluster network by name.
 func Locate(v *state.View, ref string) (Place, error) {
 	ref = strings.TrimPrefix(ref, "/")
-	t, err := findTask(v, ref)
+	t, err := FindTask(v, ref)
 	if t == nil {
 		t = taskOfSlot(v, ref)
 	}
@@ -44,17 +44,18 @@ func Locate(v *state.View, ref string) (Place, error) {
 }
 
 func placeOfTask(v *state.View, t *state.Task) (Place, error) {
-	p := Place{NodeID: t.NodeID, Node: NodeName(v, t.NodeID), ID: t.Status.ContainerID, Task: t, TTY: taskTTY(v, t)}
+	p := Place{NodeID: t.NodeID, Node: NodeName(v, t.NodeID), ID: t.Status.ContainerID, Task: t, TTY: TaskTTY(v, t)}
 	if t.NodeID == "" {
-		return p, failed("task %s has no container: it has not been scheduled", taskName(v, t))
+		return p, failed("task %s has no container: it has not been scheduled", TaskName(v, t))
 	}
 	if p.ID == "" {
-		p.ID = taskName(v, t)
+		p.ID = TaskName(v, t)
 	}
 	return p, nil
 }
 
-func taskTTY(v *state.View, t *state.Task) bool {
+// TaskTTY reports whether the container of a task has a terminal.
+func TaskTTY(v *state.View, t *state.Task) bool {
 	r := v.Revision(t.ServiceID, t.Revision)
 	return r != nil && r.Spec.TaskTemplate.ContainerSpec != nil && r.Spec.TaskTemplate.ContainerSpec.TTY
 }

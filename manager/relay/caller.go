@@ -75,7 +75,7 @@ func (t Target) url() *url.URL {
 
 // lost is the error of a node that does not answer.
 func (t Target) lost(err error) error {
-	return fmt.Errorf("node %s cannot be reached: %w: %w", t.Name, err, errdefs.ErrUnavailable)
+	return errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("node %s cannot be reached: %v", t.Name, err))
 }
 
 // Open sends a GET and returns the body of the answer, which is a stream until
