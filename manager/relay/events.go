@@ -2,7 +2,6 @@ package relay
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/url"
 
@@ -73,20 +72,4 @@ func containersOnly(query url.Values) (url.Values, error) {
 		}
 	}
 	return narrow, nil
-}
-
-// Events reads a stream of events, and calls emit with each until its end.
-func Events(stream io.Reader, emit func(events.Message) error) error {
-	in := json.NewDecoder(stream)
-	for {
-		var e events.Message
-		if err := in.Decode(&e); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if err := emit(e); err != nil {
-			return err
-		}
-	}
 }

@@ -371,8 +371,14 @@ func TestEventsAreThoseOfTheClustersContainers(t *testing.T) {
 	}
 	defer stream.Close()
 	var got []events.Message
-	err = Events(stream, func(e events.Message) error { got = append(got, e); return nil })
-	if err != nil || len(got) != 1 || got[0].Actor.Attributes["shoal.task.id"] != "t1" || strings.Contains(got[0].Actor.ID, "image") {
+	for in := json.NewDecoder(stream); ; {
+		var e events.Message
+		if err = in.Decode(&e); err != nil {
+			break
+		}
+		got = append(got, e)
+	}
+	if !errors.Is(err, io.EOF) || len(got) != 1 || got[0].Actor.Attributes["shoal.task.id"] != "t1" || strings.Contains(got[0].Actor.ID, "image") {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
