@@ -99,7 +99,7 @@ func (c *Caller) Serve(w http.ResponseWriter, r *http.Request, t Target, alter f
 	_, path := splitVersion(t.Path)
 	what, _ := parse(r.Method, path)
 	if what.hijacks() {
-		c.hijack(w, r, t)
+		c.hijack(w, r, t, what)
 		return
 	}
 	proxy := &httputil.ReverseProxy{
@@ -128,7 +128,7 @@ func (c *Caller) Serve(w http.ResponseWriter, r *http.Request, t Target, alter f
 }
 
 // hijack has the connection of a client become a stream to the other node.
-func (c *Caller) hijack(w http.ResponseWriter, r *http.Request, t Target) {
+func (c *Caller) hijack(w http.ResponseWriter, r *http.Request, t Target, what call) {
 	head, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxHead))
 	if err != nil {
 		writeError(w, http.StatusBadRequest, fmt.Errorf("read the request: %w", err))
@@ -173,7 +173,11 @@ func (c *Caller) hijack(w http.ResponseWriter, r *http.Request, t Target) {
 		_ = feed.CloseWithError(err) // nil is the end of what the client sends: the answer goes on
 	}()
 	if _, err := io.WriteString(conn, upgraded(r, kind)); err == nil {
-		_, _ = io.Copy(conn, &farewell{ReadCloser: answer.Body, target: t}) // the client has gone, if it fails
+		var in io.Reader = &farewell{ReadCloser: answer.Body, target: t}
+		if what.action == "forward" { // bytes of somebody's protocol
+			in = answer.Body
+		}
+		_, _ = io.Copy(conn, in) // the client has gone, if it fails
 	}
 	cancel()
 	conn.Close()
