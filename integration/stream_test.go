@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/events"
+	eventtypes "github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/pkg/stdcopy"
@@ -91,9 +91,9 @@ func (f *fakeStreams) exec(w http.ResponseWriter, r *http.Request, id, action st
 // events tells once of each container.
 func (f *fakeStreams) events(w http.ResponseWriter, r *http.Request) {
 	for _, c := range f.engine.Containers() {
-		_ = json.NewEncoder(w).Encode(events.Message{
-			Type: events.ContainerEventType, Action: events.ActionStart, TimeNano: time.Now().UnixNano(),
-			Actor: events.Actor{ID: c.ID, Attributes: c.Labels},
+		_ = json.NewEncoder(w).Encode(eventtypes.Message{
+			Type: eventtypes.ContainerEventType, Action: eventtypes.ActionStart, TimeNano: time.Now().UnixNano(),
+			Actor: eventtypes.Actor{ID: c.ID, Attributes: c.Labels},
 		})
 	}
 	_ = http.NewResponseController(w).Flush()
@@ -249,7 +249,7 @@ func TestEventsOfContainersOfAllNodes(t *testing.T) {
 	c.machines[0].runningTasks("web", 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	told, failed := c.machines[1].api.Events(ctx, events.ListOptions{Filters: filters.NewArgs(filters.Arg("type", "container"))})
+	told, failed := c.machines[1].api.Events(ctx, eventtypes.ListOptions{Filters: filters.NewArgs(filters.Arg("type", "container"))})
 	seen := map[string]string{}
 	for len(seen) < 3 {
 		select {
