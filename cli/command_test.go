@@ -145,7 +145,7 @@ func TestComplete(t *testing.T) {
 		words string // "|" between words; the last is unfinished
 		want  string
 	}{
-		{"", "init join leave join-token network node service secret config why doctor preflight certificate daemon version completion"},
+		{"", "init join leave join-token network node service secret config why logs exec attach cp top stats port-forward doctor preflight certificate daemon version completion"},
 		{"service|c", "create"},
 		{"service|create|--re", "--read-only --replicas --replicas-max-per-node --reserve-cpu --reserve-memory --restart-condition --restart-delay --restart-max-attempts --restart-window"},
 		{"service|create|--mode|", "replicated global replicated-job global-job"},

@@ -41,6 +41,8 @@ type fakeServer struct {
 	bodies   map[string][]byte // of the last request of each kind
 	why      map[string]string
 	doctor   string
+	// streams may answer a call itself, nothing held.
+	streams  func(w http.ResponseWriter, r *http.Request, path string) bool
 	registry func(w http.ResponseWriter, r *http.Request)
 	// fail answers these requests with an error.
 	fail map[string]string
@@ -140,6 +142,9 @@ var versionPrefix = regexp.MustCompile(`^/v1\.\d+`)
 
 func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := versionPrefix.ReplaceAllString(r.URL.Path, "")
+	if f.streams != nil && f.streams(w, r, path) {
+		return
+	}
 	body := new(bytes.Buffer)
 	_, _ = body.ReadFrom(r.Body)
 	f.mu.Lock()

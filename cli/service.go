@@ -14,7 +14,7 @@ func (s *shell) serviceCommand() *command {
 	return &command{
 		name: "service", short: "Manage services",
 		commands: []*command{
-			s.serviceCreate(), s.serviceInspect(), s.serviceList(), s.servicePs(),
+			s.serviceCreate(), s.serviceInspect(), s.serviceList(), s.serviceLogs(), s.servicePs(),
 			s.serviceRemove(), s.serviceScale(), s.serviceUpdate(), s.serviceRollback(),
 			s.serviceHistory(), s.serviceDiff(), s.servicePause(), s.serviceResume(), s.serviceAbort(),
 		},

@@ -106,7 +106,7 @@ func newMachine(t testing.TB, dir string, number int, network string) *machine {
 	if err := os.MkdirAll(m.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	serveEngine(t, filepath.Join(m.dir, "engine.sock"))
+	serveEngine(t, filepath.Join(m.dir, "engine.sock"), &fakeStreams{m.name, m.engine})
 	var err error
 	m.api, err = client.NewClientWithOpts(client.WithHost("unix://"+m.socket()), client.WithAPIVersionNegotiation())
 	if err != nil {
@@ -118,7 +118,7 @@ func newMachine(t testing.TB, dir string, number int, network string) *machine {
 
 // serveEngine answers the little that a node asks of its engine beside what
 // its worker does.
-func serveEngine(t testing.TB, socket string) {
+func serveEngine(t testing.TB, socket string, streams http.Handler) {
 	t.Helper()
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -129,6 +129,9 @@ func serveEngine(t testing.TB, socket string) {
 	mux.HandleFunc("/info", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"Name":"fake"}`) })
 	for _, list := range []string{"/networks", "/v1.41/networks", "/containers/json"} {
 		mux.HandleFunc(list, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[]`) })
+	}
+	for _, one := range []string{"/containers/", "/v1.41/containers/", "/exec/", "/v1.41/exec/", "/events"} {
+		mux.Handle(one, streams)
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: patience}
 	served := make(chan struct{})

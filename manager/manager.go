@@ -23,6 +23,7 @@ import (
 	"shoal/manager/dispatcher"
 	"shoal/manager/orchestrator"
 	"shoal/manager/reaper"
+	"shoal/manager/relay"
 	"shoal/manager/scheduler"
 	"shoal/raftstore"
 	"shoal/raftstore/state"
@@ -41,6 +42,9 @@ type Config struct {
 	// DialNode connects to any node's cluster listener; nil: nodes cannot be asked
 	// how they are.
 	DialNode func(ctx context.Context, addr, protocol string) (net.Conn, error)
+	// DialPeer connects to a node's cluster listener for RPCs, and makes sure
+	// that it is that node; nil: engines of nodes cannot be reached.
+	DialPeer func(ctx context.Context, nodeID, addr string) (net.Conn, error)
 	// Dead reports whether gossip calls a node dead; nil: it never does.
 	Dead func(nodeID string) bool
 	// Founding are the first objects of a new cluster; nil: the cluster exists.
@@ -67,7 +71,8 @@ type Manager struct {
 	client     *http.Client
 	transport  *http.Transport
 	nodes      *http.Transport // reaches every node; nil: see Config.DialNode
-	handler    http.Handler    // the API, wherever the leader is
+	relay      *relay.Caller
+	handler    http.Handler // the API, wherever the leader is
 	rpcs       []RPC
 
 	// The loops of a term.
@@ -108,6 +113,7 @@ func (m *Manager) compose() (err error) {
 	if m.cfg.DialNode != nil {
 		m.nodes = NewTransport(m.cfg.DialNode)
 	}
+	m.relay = relay.New(relay.Config{Dial: m.dialNodeID, Log: m.log})
 	if m.ca, err = ca.New(ca.Config{Store: m.store, Leader: m.leaderAddr, Log: m.log, Registerer: m.cfg.Registerer}); err != nil {
 		return err
 	}
@@ -158,6 +164,7 @@ func rotateTokens(c *state.Cluster, roles ...swarm.NodeRole) (*state.Cluster, er
 // Run takes part in the cluster until ctx ends or the store fails.
 func (m *Manager) Run(ctx context.Context) error {
 	defer m.transport.CloseIdleConnections()
+	defer m.relay.Close()
 	if m.nodes != nil {
 		defer m.nodes.CloseIdleConnections()
 	}

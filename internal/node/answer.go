@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 
-	"github.com/containerd/errdefs"
+	"shoal/manager/relay"
 )
 
 // capture takes an answer in, for one that is made of others.
@@ -30,32 +29,7 @@ func (c *capture) Write(p []byte) (int, error) {
 }
 
 // err is the refusal that an answer is, with a kind of the same status.
-func (c *capture) err() error { return refusal(c.status, c.body.Bytes()) }
-
-// refusal makes an error of an answer in Docker's form.
-func refusal(status int, body []byte) error {
-	var text struct {
-		Message string `json:"message"`
-	}
-	if json.Unmarshal(body, &text) != nil || text.Message == "" {
-		text.Message = cmp.Or(strings.TrimSpace(string(body)), http.StatusText(status))
-	}
-	switch status {
-	case http.StatusBadRequest:
-		return errdefs.ErrInvalidArgument.WithMessage(text.Message)
-	case http.StatusForbidden:
-		return errdefs.ErrPermissionDenied.WithMessage(text.Message)
-	case http.StatusNotFound:
-		return errdefs.ErrNotFound.WithMessage(text.Message)
-	case http.StatusConflict:
-		return errdefs.ErrConflict.WithMessage(text.Message)
-	case http.StatusNotImplemented:
-		return errdefs.ErrNotImplemented.WithMessage(text.Message)
-	case http.StatusServiceUnavailable:
-		return errdefs.ErrUnavailable.WithMessage(text.Message)
-	}
-	return errdefs.ErrUnknown.WithMessage(text.Message)
-}
+func (c *capture) err() error { return relay.Refusal(c.status, c.body.Bytes()) }
 
 // ask has h answer a call that r leads to.
 func ask(h http.Handler, r *http.Request, method, path, query string) *capture {

@@ -23,6 +23,7 @@ import (
 	"shoal/internal/pki"
 	"shoal/manager"
 	"shoal/manager/api"
+	"shoal/manager/relay"
 )
 
 // How often the places of this node's containers are looked at while it has
@@ -253,10 +254,10 @@ func (m *member) rpc(ctx context.Context, path string, body, into any) error {
 			return json.Unmarshal(answer, into)
 		}
 		if err == nil && status != http.StatusServiceUnavailable {
-			return refusal(status, answer)
+			return relay.Refusal(status, answer)
 		}
 		if last = err; err == nil {
-			last = refusal(status, answer)
+			last = relay.Refusal(status, answer)
 		}
 	}
 	return unavailable("no manager could be asked for a place on the network: %v", last)

@@ -18,6 +18,7 @@ import (
 	"shoal/gossip"
 	"shoal/internal/id"
 	"shoal/internal/pki"
+	"shoal/manager/relay"
 	"shoal/overlay/check"
 	"shoal/worker"
 	"shoal/worker/assignment"
@@ -121,10 +122,11 @@ func (m *member) dialNode(ctx context.Context, addr, protocol string) (net.Conn,
 func tlsDialer(c pki.Client) *tls.Dialer { return &tls.Dialer{Config: pki.ClientTLS(c)} }
 
 // serveRPC answers sessions and the calls of other managers, and on every node
-// the leader who asks how it is.
+// the leader who asks how it is, and managers who want its engine.
 func (m *member) serveRPC(ctx context.Context) error {
 	h := http.NewServeMux()
 	h.HandleFunc("POST "+check.Path, m.examine)
+	h.Handle(relay.Path+"/", m.engineDoor())
 	h.Handle("/", m.managerOnly(func(w http.ResponseWriter, r *http.Request, mgr handlers) { mgr.RPC().ServeHTTP(w, r) }))
 	return serve(ctx, m.doors.door(protocolRPC), h, func(s *http.Server) {
 		s.Protocols = new(http.Protocols)

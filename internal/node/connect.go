@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
+
+	"shoal/manager/relay"
 )
 
 // connectContainer puts a container that is there onto a network.
@@ -68,7 +70,7 @@ func (b boarding) containerName(r *http.Request, ref string) (string, error) {
 		return "", unavailable("%v", err)
 	}
 	if status != http.StatusOK {
-		return "", refusal(status, body)
+		return "", relay.Refusal(status, body)
 	}
 	var c struct {
 		Name string `json:"Name"`

@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/network"
 
 	"shoal/manager/api"
+	"shoal/manager/relay"
 	"shoal/raftstore/state"
 )
 
@@ -272,7 +273,7 @@ func (b boarding) create(r *http.Request, query url.Values, body []byte, places 
 	}
 	code, text, err := b.engine.call(r.Context(), http.MethodPost, enginePath(r, "/networks/"+gateway+"/connect"), connect)
 	if err == nil && code != http.StatusOK {
-		err = refusal(code, text)
+		err = relay.Refusal(code, text)
 	}
 	if err == nil {
 		return status, answer, nil

@@ -21,7 +21,7 @@ const maxExamine = 4 << 20
 // examine answers the leader's question how this node is. Workers answer too,
 // and only managers may ask.
 func (m *member) examine(w http.ResponseWriter, r *http.Request) {
-	if status, err := m.mayExamine(r); err != nil {
+	if status, err := m.mayAsk(r, check.Path); err != nil {
 		writeError(w, status, err)
 		return
 	}
@@ -33,7 +33,9 @@ func (m *member) examine(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, check.Answer(r.Context(), request, m.local(request.Port)))
 }
 
-func (m *member) mayExamine(r *http.Request) (status int, err error) {
+// mayAsk reports whether who calls may call what every node answers: managers
+// may.
+func (m *member) mayAsk(r *http.Request, path string) (status int, err error) {
 	if r.TLS == nil {
 		return http.StatusUnauthorized, errors.New("no certificate")
 	}
@@ -42,7 +44,7 @@ func (m *member) mayExamine(r *http.Request) (status int, err error) {
 		return http.StatusUnauthorized, err
 	}
 	if peer.Role != pki.RoleManager {
-		return http.StatusForbidden, fmt.Errorf("%s may not call %s", peer, check.Path)
+		return http.StatusForbidden, fmt.Errorf("%s may not call %s", peer, path)
 	}
 	if mgr := m.manager(); mgr != nil {
 		err = mgr.Member(peer.NodeID)
@@ -74,8 +76,12 @@ func (m *member) local(vxlan int) check.Local {
 
 // dialPeer connects to a node and makes sure that it is that one.
 func (m *member) dialPeer(ctx context.Context, p check.Peer) (net.Conn, error) {
-	dialer := tlsDialer(pki.Client{Credential: m.credential.Load(), Protocols: []string{protocolRPC}, NodeID: p.NodeID})
-	return dialer.DialContext(ctx, "tcp", p.Addr)
+	return m.dialNodeID(ctx, p.NodeID, p.Addr)
+}
+
+func (m *member) dialNodeID(ctx context.Context, nodeID, addr string) (net.Conn, error) {
+	dialer := tlsDialer(pki.Client{Credential: m.credential.Load(), Protocols: []string{protocolRPC}, NodeID: nodeID})
+	return dialer.DialContext(ctx, "tcp", addr)
 }
 
 // engineVersion asks the local engine.

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+	"golang.org/x/sync/errgroup"
 
 	"shoal/manager/api"
 )
@@ -146,8 +146,8 @@ func (n *Node) swarmInfo() swarm.Info {
 	return info
 }
 
-// events streams the engine's events, and the cluster's between them on a
-// manager.
+// events streams the engine's events, and on a manager between them the
+// cluster's, and those of its containers on other nodes.
 func (n *Node) events(w http.ResponseWriter, r *http.Request) {
 	m, _ := n.current()
 	if m == nil || m.manager() == nil {
@@ -157,15 +157,22 @@ func (n *Node) events(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	out := &eventWriter{w: w, control: http.NewResponseController(w)}
-	done := make(chan error, 2)
-	go func() { done <- m.manager().Events(ctx, r.URL.Query(), out.write) }()
-	go func() { done <- n.engine.events(ctx, r.URL.RawQuery, out.write) }()
-	// Both end by themselves when the query has an end; an error ends both.
-	first := <-done
-	if first != nil {
-		cancel()
+	mgr := m.manager()
+	var all errgroup.Group
+	for _, tell := range []func() error{
+		func() error { return mgr.Events(ctx, r.URL.Query(), out.write) },
+		func() error { return mgr.ContainerEvents(ctx, r.URL.Query(), out.write) },
+		func() error { return n.engine.events(ctx, r.URL.RawQuery, placed(m, mgr, out.write)) },
+	} {
+		all.Go(func() error {
+			err := tell()
+			if err != nil { // they end by themselves when the query has an end
+				cancel()
+			}
+			return err
+		})
 	}
-	err := errors.Join(first, <-done)
+	err := all.Wait()
 	if err != nil && r.Context().Err() == nil && !out.begun() {
 		api.WriteError(w, err)
 	}

@@ -7,6 +7,11 @@ import (
 	"io"
 	"net/http"
 	"sync"
+
+	"github.com/docker/docker/api/types/events"
+
+	"shoal/manager"
+	"shoal/manager/watch"
 )
 
 // eventWriter joins streams of events, a line of JSON each, into one answer.
@@ -34,6 +39,20 @@ func (e *eventWriter) begun() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.started
+}
+
+// placed adds the node to events of this node's containers of the cluster, as
+// other nodes' have it.
+func placed(m *member, mgr *manager.Manager, emit func(any) error) func(any) error {
+	id := m.record.Load().NodeID
+	return func(raw any) error {
+		text, ok := raw.(json.RawMessage)
+		var e events.Message
+		if !ok || json.Unmarshal(text, &e) != nil || e.Type != events.ContainerEventType || !m.owns(e.Actor.Attributes) {
+			return emit(raw)
+		}
+		return emit(watch.Placed(e, id, mgr.NodeName(id)))
+	}
 }
 
 // events hands on the engine's events until its stream ends.

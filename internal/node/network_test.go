@@ -25,6 +25,7 @@ import (
 
 	"shoal/manager"
 	"shoal/manager/api"
+	"shoal/manager/relay"
 	"shoal/raftstore/state"
 	"shoal/raftstore/state/statetest"
 )
@@ -107,7 +108,7 @@ func rpcOver(mux http.Handler) func(ctx context.Context, path string, body, into
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, r)
 		if w.Code >= 300 {
-			return refusal(w.Code, w.Body.Bytes())
+			return relay.Refusal(w.Code, w.Body.Bytes())
 		}
 		if into == nil {
 			return nil

@@ -14,6 +14,7 @@ import (
 
 	"shoal/internal/pki"
 	"shoal/manager/api"
+	"shoal/manager/logs"
 )
 
 // serveSocket answers the Docker API on the unix socket until ctx ends.
@@ -89,6 +90,9 @@ func (n *Node) dockerAPI() http.Handler {
 	local.HandleFunc("GET /version", n.version)
 	local.HandleFunc("GET /info", n.info)
 	local.HandleFunc("GET /events", n.events)
+	local.HandleFunc("GET /services/{id}/logs", n.logs((*logs.Logs).Service))
+	local.HandleFunc("GET /tasks/{id}/logs", n.logs((*logs.Logs).Task))
+	local.HandleFunc("POST /shoal/v1/forward/{container}", n.forwardPort)
 	n.networkRoutes(local)
 	local.HandleFunc("POST /swarm/init", n.handleInit)
 	local.HandleFunc("POST /swarm/join", n.handleJoin)
@@ -116,6 +120,9 @@ func (n *Node) dockerAPI() http.Handler {
 		}
 		if isCluster(bare.URL.Path) {
 			n.cluster(w, bare)
+			return
+		}
+		if n.elsewhere(w, withOriginal(bare, r.URL.Path)) {
 			return
 		}
 		n.engine.ServeHTTP(w, r)

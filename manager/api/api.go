@@ -142,11 +142,9 @@ func (a *API) Routes() []Route {
 	add("GET", "/services/{id}", a.inspectService)
 	add("POST", "/services/{id}/update", a.updateService)
 	add("DELETE", "/services/{id}", a.removeService)
-	add("GET", "/services/{id}/logs", later("service logs", `"docker logs" on the node that "docker service ps" names`))
 
 	add("GET", "/tasks", a.listTasks)
 	add("GET", "/tasks/{id}", a.inspectTask)
-	add("GET", "/tasks/{id}/logs", later("task logs", `"docker logs" on the node that "docker service ps" names`))
 
 	add("GET", "/networks", a.listNetworks)
 	add("POST", "/networks/create", a.createNetwork)

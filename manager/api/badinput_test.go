@@ -124,7 +124,6 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"bad status", "GET", "/services?status=maybe", nil, nil, 400, "invalid value for status: maybe"},
 		{"removal of nothing", "DELETE", "/services/nope", nil, nil, 404, "service nope not found"},
 		{"ambiguous removal", "DELETE", "/services/we", nil, nil, 400, "service we is ambiguous (2 matches found)"},
-		{"service logs", "GET", "/services/web/logs?stdout=1", nil, nil, 501, "service logs: not supported"},
 
 		{"service filter", "GET", `/services?filters={"color":["red"]}`, nil, nil, 400, "invalid filter 'color'"},
 		{"filter not JSON", "GET", "/services?filters=x", nil, nil, 400, "invalid filter"},
@@ -139,7 +138,6 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"secret filter", "GET", `/secrets?filters={"color":["red"]}`, nil, nil, 400, "invalid filter 'color'"},
 		{"unknown task", "GET", "/tasks/nope", nil, nil, 404, "task nope not found"},
 		{"ambiguous task", "GET", "/tasks/t", nil, nil, 400, "task t is ambiguous (2 matches found)"},
-		{"task logs", "GET", "/tasks/t1/logs", nil, nil, 501, "task logs: not supported"},
 
 		{"unknown node", "GET", "/nodes/nope", nil, nil, 404, "node nope not found"},
 		{"ambiguous node", "GET", "/nodes/m", nil, nil, 400, "node m is ambiguous (3 matches found)"},

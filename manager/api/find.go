@@ -40,7 +40,8 @@ func one[T any](o *T) iter.Seq[*T] {
 	}
 }
 
-func findService(v *state.View, ref string) (*state.Service, error) {
+// FindService finds a service by id, name or the beginning of its id.
+func FindService(v *state.View, ref string) (*state.Service, error) {
 	return choose("service", ref, v.Service, one(v.ServiceByName(ref)), v.ServicesByPrefix(ref))
 }
 
@@ -57,19 +58,20 @@ func findNode(v *state.View, ref string) (*state.Node, error) {
 	return choose("node", ref, v.Node, named, v.NodesByPrefix(ref))
 }
 
-func findTask(v *state.View, ref string) (*state.Task, error) {
+// FindTask finds a task by id, name or the beginning of its id.
+func FindTask(v *state.View, ref string) (*state.Task, error) {
 	var named *state.Task
 	if i := strings.LastIndexByte(ref, '.'); i >= 0 {
-		if t := v.Task(ref[i+1:]); t != nil && taskName(v, t) == ref {
+		if t := v.Task(ref[i+1:]); t != nil && TaskName(v, t) == ref {
 			named = t
 		}
 	}
 	return choose("task", ref, v.Task, one(named), v.TasksByPrefix(ref))
 }
 
-// taskName is the name of a task's container. Global services have no slots:
+// TaskName is the name of a task's container. Global services have no slots:
 // the node takes the place of the number.
-func taskName(v *state.View, t *state.Task) string {
+func TaskName(v *state.View, t *state.Task) string {
 	service := t.ServiceID
 	if s := v.Service(t.ServiceID); s != nil {
 		service = s.Spec.Name

@@ -33,6 +33,12 @@ func Version(r *http.Request) string {
 	return MaxVersion
 }
 
+// AtLeast reports whether a request was made in this version of the API, or in a
+// later one.
+func AtLeast(r *http.Request, version string) bool {
+	return versions.GreaterThanOrEqualTo(Version(r), version)
+}
+
 // SplitVersion takes the version prefix off a path. A version outside of
 // MinVersion to MaxVersion is an error, in Docker's words.
 func SplitVersion(path string) (version, rest string, err error) {

@@ -182,7 +182,7 @@ func users(v *state.View, n *state.Network, most int) (found []user) {
 		}
 	}
 	for t := range v.TasksOfNetwork(n.ID) {
-		if found = append(found, user{"task", t.ID, taskName(v, t)}); len(found) == most {
+		if found = append(found, user{"task", t.ID, TaskName(v, t)}); len(found) == most {
 			return found
 		}
 	}

@@ -119,7 +119,7 @@ func taskOn(v *state.View, t *state.Task, n *state.Network) (network.Task, bool)
 		addr = addrs[0].Addr().String()
 	}
 	return network.Task{
-		Name: taskName(v, t), EndpointID: t.ID, EndpointIP: addr, Info: map[string]string{"Host IP": nodeIP(node)},
+		Name: TaskName(v, t), EndpointID: t.ID, EndpointIP: addr, Info: map[string]string{"Host IP": nodeIP(node)},
 	}, true
 }
 

@@ -88,7 +88,7 @@ func (a *API) inspectService(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s, err := findService(v, r.PathValue("id"))
+	s, err := FindService(v, r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func randomNames() []string {
 func (a *API) removeService(w http.ResponseWriter, r *http.Request) error {
 	ref := r.PathValue("id")
 	out, err := a.write(r, nil, func(v *state.View) ([]state.Change, outcome, error) {
-		s, err := findService(v, ref)
+		s, err := FindService(v, ref)
 		if err != nil {
 			return nil, outcome{}, err
 		}

@@ -123,7 +123,7 @@ func (a *API) listRevisions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s, err := findService(v, r.PathValue("id"))
+	s, err := FindService(v, r.PathValue("id"))
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (a *API) steer(how steering) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		ref, now := r.PathValue("id"), time.Now().UTC()
 		out, err := a.write(r, nil, func(v *state.View) ([]state.Change, outcome, error) {
-			s, err := findService(v, ref)
+			s, err := FindService(v, ref)
 			if err != nil {
 				return nil, outcome{}, err
 			}

@@ -82,7 +82,7 @@ func (u *serviceUpdate) parse(r *http.Request) (err error) {
 // planServiceUpdate makes the new spec, or on a rollback the previous one,
 // the service's next revision.
 func planServiceUpdate(v *state.View, u serviceUpdate) ([]state.Change, error) {
-	old, err := findService(v, u.ref)
+	old, err := FindService(v, u.ref)
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func (a *API) inspectTask(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	t, err := findTask(v, r.PathValue("id"))
+	t, err := FindTask(v, r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ type taskQuery struct {
 func newTaskQuery(v *state.View, f filter) (taskQuery, error) {
 	q := taskQuery{view: v, filter: f, upToDate: f.has("_up-to-date")}
 	for _, ref := range f.values("service") {
-		s, err := findService(v, ref)
+		s, err := FindService(v, ref)
 		if err != nil {
 			return q, err
 		}
@@ -145,7 +145,7 @@ func (q taskQuery) matches(t *state.Task) bool {
 		!q.filter.prefix("id", t.ID) || !q.filter.exact("runtime", string(swarm.RuntimeContainer)) {
 		return false
 	}
-	if q.filter.has("name") && !q.filter.prefix("name", taskName(q.view, t)) {
+	if q.filter.has("name") && !q.filter.prefix("name", TaskName(q.view, t)) {
 		return false
 	}
 	return !q.filter.has("label") || q.filter.labels("label", q.serviceLabels(t))

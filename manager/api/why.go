@@ -48,14 +48,14 @@ func bounded(lines []string) []string {
 
 // explain takes a service, a task, or the name of a slot, such as web.3.
 func explain(v *state.View, ref string, now time.Time) (Why, error) {
-	s, err := findService(v, ref)
+	s, err := FindService(v, ref)
 	if err == nil {
 		return explainService(v, s, now), nil
 	}
 	if !errdefs.IsNotFound(err) {
 		return Why{}, err
 	}
-	t, err := findTask(v, ref)
+	t, err := FindTask(v, ref)
 	if errdefs.IsNotFound(err) {
 		t, err = findSlot(v, ref), errdefs.ErrNotFound.WithMessage(fmt.Sprintf("no task or service %s", ref))
 		if t != nil {
@@ -154,6 +154,6 @@ func explainLastEnd(v *state.View, s *state.Service, why *Why) {
 		return
 	}
 	cause, fix := ending(v, ended[0])
-	why.Evidence = append(why.Evidence, fmt.Sprintf("task %s: %s", taskName(v, ended[0]), cause))
+	why.Evidence = append(why.Evidence, fmt.Sprintf("task %s: %s", TaskName(v, ended[0]), cause))
 	why.Fix = fix
 }

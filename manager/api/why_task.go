@@ -14,7 +14,7 @@ import (
 
 func explainTask(v *state.View, t *state.Task, now time.Time) Why {
 	why := Why{
-		Kind: "task", ID: t.ID, Name: taskName(v, t),
+		Kind: "task", ID: t.ID, Name: TaskName(v, t),
 		State: t.Status.State.String(), DesiredState: t.Desired.String(),
 	}
 	on := nodeName(v, t.NodeID)
