@@ -159,8 +159,10 @@ func (s *session) write(w io.Writer, rc *http.ResponseController) error {
 		} else {
 			s.sentIndex = line.Index
 		}
-		if err := errors.Join(enc.Encode(line), rc.Flush()); err != nil {
-			return fmt.Errorf("write to the worker: %w", err)
+		for _, part := range split(line) {
+			if err := errors.Join(enc.Encode(part), rc.Flush()); err != nil {
+				return fmt.Errorf("write to the worker: %w", err)
+			}
 		}
 		last := time.Now()
 		select {

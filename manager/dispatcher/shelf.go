@@ -75,6 +75,24 @@ func (s *shelf) write(v *state.View, nodeID string, line *assignment.Down, touch
 	}
 }
 
+// maxValues is how much of secrets and configs goes in one line, if there is more
+// than one: a line must come through within the worker's patience.
+const maxValues = 1 << 20
+
+// split puts values that are too many for one line into lines before it.
+func split(line assignment.Down) (lines []assignment.Down) {
+	values, start, size := line.Values, 0, 0
+	for i, v := range values {
+		if size > 0 && size+len(v.Data) > maxValues {
+			lines = append(lines, assignment.Down{Welcome: line.Welcome, Values: values[start:i]})
+			line.Welcome, start, size = nil, i, 0
+		}
+		size += len(v.Data)
+	}
+	line.Values = values[start:]
+	return append(lines, line)
+}
+
 // need notes what a task needs from now on, and which values that concerns.
 func (s *shelf) need(taskID string, values []string, changed ids) {
 	for _, id := range s.needs[taskID] {

@@ -106,3 +106,35 @@ func TestATaskComesWithoutAValueThatIsGone(t *testing.T) {
 		t.Errorf("%d tasks, values (-want +got):\n%s", len(line.Tasks), diff)
 	}
 }
+
+func TestManyValuesAreSeveralLines(t *testing.T) {
+	sized := func(sizes ...int) (values []assignment.Value) {
+		for _, n := range sizes {
+			values = append(values, assignment.Value{Data: make([]byte, n)})
+		}
+		return values
+	}
+	const half = maxValues / 2
+	for _, c := range []struct {
+		sizes, want []int // values of each line
+	}{
+		{nil, []int{0}},
+		{[]int{half, half}, []int{2}},
+		{[]int{half, half, 1}, []int{2, 1}},
+		{[]int{3 * half, 1, 3 * half, half, 1}, []int{1, 1, 1, 2}},
+	} {
+		line := assignment.Down{Welcome: &assignment.Welcome{Version: 1}, Full: true, Index: 7, Values: sized(c.sizes...), Tasks: []assignment.Task{{ID: "t"}}}
+		lines := split(line)
+		var got []int
+		for i, part := range lines {
+			got = append(got, len(part.Values))
+			last := i == len(lines)-1
+			if (part.Welcome != nil) != (i == 0) || part.Full != last || (part.Index == 7) != last || (len(part.Tasks) == 1) != last {
+				t.Errorf("%v: line %d of %d is %+v", c.sizes, i, len(lines), part)
+			}
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", c.sizes, diff)
+		}
+	}
+}
