@@ -63,6 +63,12 @@ func (p *proposal) accept(v *state.View, old *state.Service) ([]state.Change, er
 	}
 	previous := old.Spec
 	s.PreviousSpec, s.PreviousRevision, s.UpdateResumed = &previous, old.Revision, time.Time{}
+	if isJob(s.Spec.Mode) { // every update runs it again
+		s.UpdateStatus, s.JobStatus = nil, &swarm.JobStatus{LastExecution: p.now}
+		if old.JobStatus != nil {
+			s.JobStatus.JobIteration.Index = old.JobStatus.JobIteration.Index + 1
+		}
+	}
 	if identical(old, &s) && v.Revision(s.ID, s.Revision) != nil {
 		return []state.Change{state.Put(&s)}, nil
 	}
