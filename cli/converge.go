@@ -34,6 +34,7 @@ type convergence struct {
 	since   time.Time // all run since then; zero: not all run
 	lost    bool      // they did once, and then did not
 	rolling bool
+	gaveUp  time.Time   // a place has been given up since then; zero: none
 	slots   map[int]int // slot to place in the display
 	reason  string      // why it rolled back
 }
@@ -42,7 +43,7 @@ type convergence struct {
 type outcome struct {
 	frame format.Frame
 	done  bool
-	err   error // paused, or rolled back
+	err   error // paused, rolled back, or given up
 }
 
 // step takes the next sight. It is pure but for what c remembers.
@@ -58,7 +59,9 @@ func (c *convergence) step(s sight, now time.Time) outcome {
 	case m.Global != nil:
 		all = c.global(s, &o.frame)
 	case m.ReplicatedJob != nil || m.GlobalJob != nil:
-		o.done = job(s, &o.frame)
+		if o.done = job(s, &o.frame); !o.done {
+			o.err = c.hopeless(s, now)
+		}
 		return o
 	default:
 		o.err = fmt.Errorf("unrecognized service mode")
@@ -72,6 +75,7 @@ func (c *convergence) step(s sight, now time.Time) outcome {
 			o.frame.Footer = "verify: Detected task failure"
 		}
 		c.since = time.Time{}
+		o.err = c.hopeless(s, now)
 		return o
 	}
 	c.lost = false
@@ -244,13 +248,9 @@ func (c *convergence) global(s sight, f *format.Frame) bool {
 
 // job counts the tasks of the current iteration that are complete.
 func job(s sight, f *format.Frame) bool {
-	var iteration uint64
-	if s.service.JobStatus != nil {
-		iteration = s.service.JobStatus.JobIteration.Index
-	}
 	places := map[string]swarm.Task{}
 	for _, t := range s.tasks {
-		if t.JobIteration == nil || t.JobIteration.Index != iteration || order(t.Status.State) == 0 {
+		if !ofRun(s.service, t) || order(t.Status.State) == 0 {
 			continue
 		}
 		place := t.NodeID

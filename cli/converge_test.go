@@ -166,6 +166,48 @@ func TestStepEndsWithTheJob(t *testing.T) {
 	}
 }
 
+func TestStepGivesUpWhatThePolicyGaveUp(t *testing.T) {
+	failed := task(1, "failed", "shutdown")
+	failed.Status.Err = "task: non-zero exit (1)"
+	ended := task(1, "complete", "shutdown")
+	later := task(1, "ready", "ready")
+	later.CreatedAt = time.Now()
+	onNode := failed
+	onNode.Slot = 0
+	global := swarm.Service{}
+	global.Spec.Mode.Global = &swarm.GlobalService{}
+	n := uint64(1)
+	job := swarm.Service{JobStatus: &swarm.JobStatus{}}
+	job.Spec.Mode.ReplicatedJob = &swarm.ReplicatedJob{TotalCompletions: &n, MaxConcurrent: &n}
+	run := func(t swarm.Task, iteration uint64) swarm.Task {
+		t.Slot, t.JobIteration = 0, &swarm.Version{Index: iteration}
+		return t
+	}
+	for name, c := range map[string]struct {
+		sight sight
+		over  bool
+	}{
+		"failed, with nothing to follow":   {sight{service: replicated(1), tasks: []swarm.Task{failed}}, true},
+		"complete, with nothing to follow": {sight{service: replicated(1), tasks: []swarm.Task{ended}}, true},
+		"of a global service":              {sight{service: global, tasks: []swarm.Task{onNode}}, true},
+		"of a job":                         {sight{service: job, tasks: []swarm.Task{run(failed, 0)}}, true},
+		"of an earlier run":                {sight{service: job, tasks: []swarm.Task{run(failed, 7)}}, false},
+		"it is tried again":                {sight{service: replicated(1), tasks: []swarm.Task{failed, later}}, false},
+		"it was stopped":                   {sight{service: replicated(1), tasks: []swarm.Task{task(1, "shutdown", "shutdown")}}, false},
+		"not dealt with yet":               {sight{service: replicated(1), tasks: []swarm.Task{task(1, "failed", "running")}}, false},
+		"nothing there yet":                {sight{service: replicated(1)}, false},
+	} {
+		c1, now := convergence{}, time.Now()
+		if o := c1.step(c.sight, now); o.err != nil {
+			t.Errorf("%s: at once: %v", name, o.err)
+		}
+		o := c1.step(c.sight, now.Add(giveUpAfter))
+		if (o.err != nil) != c.over || c.over && !strings.Contains(o.err.Error(), "restart policy") {
+			t.Errorf("%s: %v", name, o.err)
+		}
+	}
+}
+
 // script answers with one sight after the other, and repeats the last.
 type script struct {
 	sights []sight

@@ -108,8 +108,15 @@ func badSpecs() []badSpec {
 		{"two modes", func(s *swarm.ServiceSpec) { s.Mode.Global = &swarm.GlobalService{} }, 400, "must specify only one service mode"},
 		{"too many replicas", func(s *swarm.ServiceSpec) { *s.Mode.Replicated.Replicas = math.MaxUint64 }, 400, "Number of replicas must be non-negative"},
 		{"a million and one replicas", func(s *swarm.ServiceSpec) { *s.Mode.Replicated.Replicas = 1_000_001 }, 400, "Mode.Replicated.Replicas: 1000001 is more than"},
-		{"replicated job", func(s *swarm.ServiceSpec) { s.Mode = swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{}} }, 501, "Mode.ReplicatedJob: not supported"},
-		{"global job", func(s *swarm.ServiceSpec) { s.Mode = swarm.ServiceMode{GlobalJob: &swarm.GlobalJob{}} }, 501, "Mode.GlobalJob: not supported"},
+		{"job with an update config", func(s *swarm.ServiceSpec) {
+			s.Mode, s.UpdateConfig = swarm.ServiceMode{GlobalJob: &swarm.GlobalJob{}}, &swarm.UpdateConfig{}
+		}, 400, rpcInvalid + "Jobs may not have an update config"},
+		{"job of too many at once", func(s *swarm.ServiceSpec) {
+			s.Mode = swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: new(uint64(1_000_001))}}
+		}, 400, "Mode.ReplicatedJob.MaxConcurrent: 1000001 is more than"},
+		{"job of too many", func(s *swarm.ServiceSpec) {
+			s.Mode = swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{TotalCompletions: new(uint64(math.MaxUint64))}}
+		}, 400, "Mode.ReplicatedJob.TotalCompletions: 18446744073709551615 is more than"},
 
 		{"no image", ctr(func(c *swarm.ContainerSpec) { c.Image = "" }), 400, rpcInvalid + "ContainerSpec: image reference must be provided"},
 		{"image with blanks", ctr(func(c *swarm.ContainerSpec) { c.Image = "we b" }), 400, `ContainerSpec: "we b" is not a valid repository/tag`},

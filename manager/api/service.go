@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"iter"
 	"net/http"
+	"time"
 
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/pkg/namesgenerator"
@@ -57,6 +58,9 @@ func presentService(s *state.Service) swarm.Service {
 }
 
 func serviceStatus(v *state.View, s *state.Service) *swarm.ServiceStatus {
+	if isJob(s.Spec.Mode) {
+		return jobStatus(v, s)
+	}
 	status := &swarm.ServiceStatus{}
 	for t := range v.TasksOfService(s.ID) {
 		if t.Status.State == taskstate.Running && !isDown(v, t.NodeID) {
@@ -70,6 +74,33 @@ func serviceStatus(v *state.View, s *state.Service) *swarm.ServiceStatus {
 		status.DesiredTasks = *m.Replicas
 	}
 	return status
+}
+
+// jobStatus counts the tasks of a job's current run. A replicated job's desired
+// tasks are those that may run at once, also when it is complete.
+func jobStatus(v *state.View, s *state.Service) *swarm.ServiceStatus {
+	status := &swarm.ServiceStatus{}
+	for t := range v.TasksOfService(s.ID) {
+		switch {
+		case !thisRun(s, t):
+		case t.Status.State == taskstate.Complete:
+			status.CompletedTasks++
+		case t.Desired == taskstate.Complete && !t.Status.State.Terminal():
+			status.DesiredTasks++
+			if t.Status.State == taskstate.Running && !isDown(v, t.NodeID) {
+				status.RunningTasks++
+			}
+		}
+	}
+	if m := s.Spec.Mode.ReplicatedJob; m != nil && m.MaxConcurrent != nil {
+		status.DesiredTasks = *m.MaxConcurrent
+	}
+	return status
+}
+
+// thisRun reports whether a task belongs to the current run of a job.
+func thisRun(s *state.Service, t *state.Task) bool {
+	return s.JobStatus != nil && t.JobIteration != nil && t.JobIteration.Index == s.JobStatus.JobIteration.Index
 }
 
 // isDown reports whether a node is down, so that what it last said of its
@@ -119,6 +150,9 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	service := state.Service{Service: swarm.Service{ID: id.New(), Spec: spec}, Revision: 1, RegistryAuth: auth}
+	if isJob(spec.Mode) {
+		service.JobStatus = &swarm.JobStatus{LastExecution: time.Now().UTC()}
+	}
 	answer, err := encode(swarm.ServiceCreateResponse{ID: service.ID})
 	if err != nil {
 		return err

@@ -68,6 +68,12 @@ func (p *proposal) accept(v *state.View, old *state.Service) ([]state.Change, er
 	if err := allocate(v, &s); err != nil {
 		return nil, err
 	}
+	if isJob(s.Spec.Mode) { // every update runs it again
+		s.UpdateStatus, s.JobStatus = nil, &swarm.JobStatus{LastExecution: p.now}
+		if old.JobStatus != nil {
+			s.JobStatus.JobIteration.Index = old.JobStatus.JobIteration.Index + 1
+		}
+	}
 	return revise(v, old, &s, p.back), nil
 }
 

@@ -141,6 +141,8 @@ func withStatus(s *state.Service, status swarm.UpdateStatus, resumed time.Time) 
 // underway refuses a service that is not being updated.
 func underway(v *state.View, s *state.Service) error {
 	switch u := s.UpdateStatus; {
+	case isJob(s.Spec.Mode):
+		return rpcPrecondition("service %s is a job: an update runs it again, and cannot be paused", s.Spec.Name)
 	case u == nil && outdated(v, s): // accepted, and not begun yet
 	case u == nil || u.CompletedAt != nil:
 		return rpcPrecondition("service %s is not being updated", s.Spec.Name)

@@ -38,6 +38,14 @@ func canonical(spec *swarm.ServiceSpec) {
 }
 
 func canonicalMode(m *swarm.ServiceMode) {
+	if job := m.ReplicatedJob; job != nil {
+		if job.MaxConcurrent == nil {
+			job.MaxConcurrent = new(uint64(1))
+		}
+		if job.TotalCompletions == nil {
+			job.TotalCompletions = new(*job.MaxConcurrent)
+		}
+	}
 	if m.Global != nil || m.GlobalJob != nil || m.ReplicatedJob != nil {
 		return
 	}
@@ -159,6 +167,9 @@ func defaultUpdate(given *swarm.UpdateConfig) *swarm.UpdateConfig {
 	}
 	return &u
 }
+
+// isJob reports whether tasks of the mode run to their end.
+func isJob(m swarm.ServiceMode) bool { return m.ReplicatedJob != nil || m.GlobalJob != nil }
 
 // modeName is how filters and messages name a service's mode.
 func modeName(m swarm.ServiceMode) string {

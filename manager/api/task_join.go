@@ -45,6 +45,7 @@ func (j *taskJoin) present(t *state.Task) swarm.Task {
 			PortStatus: swarm.PortStatus{Ports: t.Status.Ports},
 		},
 		DesiredState: t.Desired.Docker(), GenericResources: t.GenericResources, NetworksAttachments: j.attachments(t),
+		JobIteration: t.JobIteration,
 	}
 	if out.Status.Timestamp.IsZero() {
 		out.Status.Timestamp = t.UpdatedAt

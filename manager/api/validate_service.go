@@ -25,6 +25,7 @@ func validateService(spec *swarm.ServiceSpec) error {
 		func(s *swarm.ServiceSpec) error { return validateLabels("Labels", s.Labels) },
 		validateMode,
 		validateTask,
+		validateJob,
 		func(s *swarm.ServiceSpec) error { return validateUpdate("UpdateConfig", s.UpdateConfig) },
 		func(s *swarm.ServiceSpec) error { return validateUpdate("RollbackConfig", s.RollbackConfig) },
 		validateEndpoint,
@@ -120,6 +121,24 @@ func validateLabels(field string, labels map[string]string) error {
 	return nil
 }
 
+// validateJob: a job is not updated, it runs again.
+func validateJob(spec *swarm.ServiceSpec) error {
+	if isJob(spec.Mode) && spec.UpdateConfig != nil {
+		return rpcInvalid("Jobs may not have an update config: leave UpdateConfig out")
+	}
+	job := spec.Mode.ReplicatedJob
+	if job == nil {
+		return nil
+	}
+	if n := *job.MaxConcurrent; n > maxReplicas {
+		return rpcInvalid("Mode.ReplicatedJob.MaxConcurrent: %d is more than the %d tasks that one service may have", n, maxReplicas)
+	}
+	if n := *job.TotalCompletions; n > maxReplicas {
+		return rpcInvalid("Mode.ReplicatedJob.TotalCompletions: %d is more than the %d tasks that one service may have", n, maxReplicas)
+	}
+	return nil
+}
+
 func validateMode(spec *swarm.ServiceSpec) error {
 	switch m := spec.Mode.Replicated; {
 	case m == nil:
@@ -150,10 +169,6 @@ func validateUpdate(field string, u *swarm.UpdateConfig) error {
 func checkLater(spec *swarm.ServiceSpec) error {
 	c := spec.TaskTemplate.ContainerSpec
 	switch {
-	case spec.Mode.ReplicatedJob != nil:
-		return unsupported("Mode.ReplicatedJob", "use a replicated service with restart condition on-failure")
-	case spec.Mode.GlobalJob != nil:
-		return unsupported("Mode.GlobalJob", "use a global service with restart condition on-failure")
 	case c.Privileges != nil && c.Privileges.CredentialSpec != nil:
 		return unsupported("ContainerSpec.Privileges.CredentialSpec", "it is for Windows nodes, leave it out")
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/swarm"
 
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
@@ -92,10 +93,14 @@ func explainService(v *state.View, s *state.Service, now time.Time) Why {
 	status := serviceStatus(v, s)
 	why.State = fmt.Sprintf("%d of %d running", status.RunningTasks, status.DesiredTasks)
 	why.DesiredState = fmt.Sprintf("%d running", status.DesiredTasks)
+	job, left := isJob(s.Spec.Mode), uint64(0)
+	if job {
+		left = explainJob(s, status, &why)
+	}
 	counts, worst := map[taskstate.State]int{}, (*state.Task)(nil)
 	wanted := 0
 	for t := range v.TasksOfService(s.ID) {
-		if t.Desired > taskstate.Running {
+		if t.Desired > taskstate.Complete || job && (t.Status.State == taskstate.Complete || !thisRun(s, t)) {
 			continue
 		}
 		wanted++
@@ -114,7 +119,9 @@ func explainService(v *state.View, s *state.Service, now time.Time) Why {
 		inner := explainTask(v, worst, now)
 		why.Cause = fmt.Sprintf("task %s: %s", inner.Name, inner.Cause)
 		why.Evidence, why.Fix = append(why.Evidence, inner.Evidence...), inner.Fix
-	case uint64(wanted) < status.DesiredTasks: //nolint:gosec // a count
+	case job && left == 0:
+		why.Cause = "the job is complete"
+	case uint64(wanted) < status.DesiredTasks && (!job || uint64(wanted) < left): //nolint:gosec // a count
 		why.Cause = "tasks are still to be created, or the restart policy lets ended ones be"
 		explainLastEnd(v, s, &why)
 	case status.DesiredTasks == 0 && s.Spec.Mode.Global != nil:
@@ -126,6 +133,18 @@ func explainService(v *state.View, s *state.Service, now time.Time) Why {
 		why.Cause = "all tasks run"
 	}
 	return why
+}
+
+// explainJob tells how far a job has come, and returns how many of its tasks
+// have still to be complete.
+func explainJob(s *state.Service, status *swarm.ServiceStatus, why *Why) (left uint64) {
+	total := status.CompletedTasks + status.DesiredTasks
+	if m := s.Spec.Mode.ReplicatedJob; m != nil && m.TotalCompletions != nil {
+		total = *m.TotalCompletions
+	}
+	why.State = fmt.Sprintf("%d of %d complete, %d running", status.CompletedTasks, total, status.RunningTasks)
+	why.DesiredState = fmt.Sprintf("%d complete", total)
+	return total - min(total, status.CompletedTasks)
 }
 
 // trouble orders tasks by how much they tell of what is wrong.

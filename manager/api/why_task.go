@@ -24,10 +24,10 @@ func explainTask(v *state.View, t *state.Task, now time.Time) Why {
 	switch {
 	case t.Status.State.Terminal():
 		why.Cause, why.Fix = ending(v, t)
-		if t.Desired > taskstate.Running {
+		if t.Desired > taskstate.Complete {
 			why.Evidence = append(why.Evidence, "it belongs to the history: its place has been given to another task or is gone")
 		}
-	case t.Desired > taskstate.Running:
+	case t.Desired > taskstate.Complete:
 		why.Cause = "it is being stopped: another task has its place, or the service has shrunk or is gone"
 		lateNode(v, t, &why)
 	case t.Status.State == taskstate.Pending:

@@ -120,4 +120,6 @@ func (p *planner) leave(s *slot) {
 }
 
 // isGlobal reports whether the nodes decide how many tasks the service has.
-func isGlobal(s *state.Service) bool { return s.Spec.Mode.Global != nil }
+func isGlobal(s *state.Service) bool {
+	return s.Spec.Mode.Global != nil || s.Spec.Mode.GlobalJob != nil
+}

@@ -64,7 +64,7 @@ func plan(v *state.View, serviceID string, now time.Time, newID func() string, b
 		specs: map[uint64]state.Difference{}, parsed: map[uint64][]constraint.Constraint{},
 		over: map[stay]bool{}, edited: map[string]*state.Task{}, made: map[cause]int{},
 	}
-	slots := slotsOf(v, serviceID)
+	slots := slotsOf(v, serviceID, p.svc == nil || p.svc.Spec.Mode.ReplicatedJob == nil)
 	if p.svc == nil {
 		p.remove(slots)
 		return p.outcome()
@@ -75,6 +75,9 @@ func plan(v *state.View, serviceID string, now time.Time, newID func() string, b
 		slots = p.replicated(slots)
 	case p.svc.Spec.Mode.Global != nil:
 		slots = p.global(slots)
+	case isJob(p.svc):
+		p.job(slots)
+		return p.outcome()
 	default:
 		return p.outcome()
 	}
@@ -141,6 +144,9 @@ func (p *planner) create(s *slot, revision uint64, d taskstate.State, why cause)
 	t := &state.Task{
 		ID: p.newID(), ServiceID: p.svc.ID, Revision: revision, Slot: s.number, NodeID: s.node, Desired: d,
 		Status: taskstate.Status{State: taskstate.Pending, At: p.now, Message: "pending task scheduling"},
+	}
+	if isJob(p.svc) {
+		t.JobIteration = p.iteration()
 	}
 	if p.allocated(revision) {
 		t.Status.State, t.Status.Message = taskstate.New, "created"

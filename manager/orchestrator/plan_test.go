@@ -148,10 +148,9 @@ func TestPlan(t *testing.T) {
 			append(append(svc(3), nodes()...), task("a", 2, "n1"), task("b", 5, "n2")),
 			"1 - r1 running/pending; 2 n1 r1 running/running; 5 n2 r1 running/running",
 		},
-		"nothing to do":            {append(append(svc(1), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
-		"scale to zero removes":    {append(append(svc(0), nodes()...), task("a", 1, "n1"), task("b", 1, "n1", desired(taskstate.Shutdown), observed(taskstate.Failed))), "1 n1 r1 remove/failed; 1 n1 r1 remove/running"},
-		"deleted service":          {[]state.Object{task("a", 1, "n1"), task("b", 2, "", observed(taskstate.Pending))}, "1 n1 r1 remove/running; 2 - r1 remove/pending"},
-		"job modes are left alone": {svc(1, func(s *swarm.ServiceSpec) { s.Mode = swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{}} }), ""},
+		"nothing to do":         {append(append(svc(1), nodes()...), task("a", 1, "n1")), "1 n1 r1 running/running"},
+		"scale to zero removes": {append(append(svc(0), nodes()...), task("a", 1, "n1"), task("b", 1, "n1", desired(taskstate.Shutdown), observed(taskstate.Failed))), "1 n1 r1 remove/failed; 1 n1 r1 remove/running"},
+		"deleted service":       {[]state.Object{task("a", 1, "n1"), task("b", 2, "", observed(taskstate.Pending))}, "1 n1 r1 remove/running; 2 - r1 remove/pending"},
 
 		"failed task gets a successor in its slot": {append(append(svc(1), nodes()...), task("a", 1, "n1", observed(taskstate.Failed))), "1 - r1 ready/pending; 1 n1 r1 shutdown/failed"},
 		"condition none leaves the slot":           {append(append(svc(1, condition("none")), nodes()...), task("a", 1, "n1", rev(2), observed(taskstate.Failed))), "1 n1 r2 shutdown/failed"},

@@ -43,7 +43,7 @@ func (p *planner) settleTask(s *slot, t, keep *state.Task) {
 	case t.Status.State == taskstate.Orphaned || p.lost(s, t):
 		p.move(s, t, keep)
 	case t.Desired == taskstate.Ready && p.mayStart(s, t):
-		p.desire(s, t, taskstate.Running)
+		p.desire(s, t, p.goal())
 	}
 }
 
@@ -116,7 +116,7 @@ func (p *planner) restart(s *slot, t *state.Task) {
 	next := p.create(s, revision, taskstate.Ready, causeRestart)
 	next.StartAfter, next.Restarts, next.Status.Err = d.StartAfter, d.Restarts, d.Reason
 	if p.mayStart(s, next) {
-		next.Desired = taskstate.Running
+		next.Desired = p.goal()
 	}
 }
 
@@ -214,7 +214,7 @@ func (p *planner) renew(s *slot) {
 func (p *planner) succeed(s *slot, revision uint64, why cause) *state.Task {
 	next := p.create(s, revision, taskstate.Ready, why)
 	if p.mayStart(s, next) {
-		next.Desired = taskstate.Running
+		next.Desired = p.goal()
 	}
 	return next
 }

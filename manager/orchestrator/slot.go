@@ -17,8 +17,9 @@ type slot struct {
 	closed bool          // nothing new may be made here
 }
 
-// wanted reports whether t is meant to run, now or soon.
-func wanted(t *state.Task) bool { return t.Desired <= taskstate.Running }
+// wanted reports whether t is meant to run, now or soon. Tasks of jobs run to
+// be complete.
+func wanted(t *state.Task) bool { return t.Desired <= taskstate.Complete }
 
 func (s *slot) wanted() bool { return slices.ContainsFunc(s.tasks, wanted) }
 
@@ -38,19 +39,20 @@ func (s *slot) newest() *state.Task {
 	return nil
 }
 
-// slotsOf groups a service's tasks into slots, ordered by number and node.
-func slotsOf(v *state.View, serviceID string) []*slot {
+// slotsOf groups a service's tasks into slots, ordered by number and node. Those
+// of slot 0 have one for each node if perNode is set.
+func slotsOf(v *state.View, serviceID string, perNode bool) []*slot {
 	var slots []*slot
 	nodes := map[string]*slot{}
 	var last *slot // tasks come by slot
 	for t := range v.TasksOfService(serviceID) {
-		if t.Slot == 0 {
+		if t.Slot == 0 && perNode {
 			last = nodes[t.NodeID]
 		}
 		if last == nil || last.number != t.Slot {
 			last = &slot{number: t.Slot}
 			slots = append(slots, last)
-			if t.Slot == 0 {
+			if t.Slot == 0 && perNode {
 				last.node = t.NodeID
 				nodes[t.NodeID] = last
 			}

@@ -99,14 +99,14 @@ func (w *world) update(plan func(*state.View) []state.Change) {
 func (w *world) moves(v *state.View) (changes []state.Change) {
 	load := map[string]int{}
 	for t := range v.Tasks() {
-		if t.Desired <= taskstate.Running && !t.Status.State.Terminal() {
+		if t.Desired <= taskstate.Complete && !t.Status.State.Terminal() {
 			load[t.NodeID]++
 		}
 	}
 	for t := range v.Tasks() {
 		c := *t
 		if t.Status.State == taskstate.Pending {
-			if t.Desired > taskstate.Running || !w.schedule(v, &c, load) {
+			if t.Desired > taskstate.Complete || !w.schedule(v, &c, load) {
 				continue
 			}
 		} else if n := v.Node(t.NodeID); n == nil || w.faint[n.ID] || w.slow(t) || !w.work(v, &c) {
@@ -136,7 +136,7 @@ func (w *world) schedule(v *state.View, t *state.Task, load map[string]int) bool
 
 // slow lets a running task take some steps to stop.
 func (w *world) slow(t *state.Task) bool {
-	if t.Status.State != taskstate.Running || t.Desired <= taskstate.Running {
+	if t.Status.State != taskstate.Running || t.Desired <= taskstate.Complete {
 		return false
 	}
 	w.stops[t.ID]++
@@ -152,7 +152,7 @@ func (w *world) work(v *state.View, t *state.Task) bool {
 	switch s := t.Status.State; {
 	case s.Terminal():
 		return false
-	case t.Desired > taskstate.Running:
+	case t.Desired > taskstate.Complete:
 		t.Status.State = taskstate.Shutdown
 	case s == taskstate.Assigned:
 		t.Status.State = taskstate.Preparing
@@ -160,10 +160,12 @@ func (w *world) work(v *state.View, t *state.Task) bool {
 		t.Status.State, t.Status.Err = taskstate.Rejected, "no such image"
 	case s == taskstate.Preparing:
 		t.Status.State = taskstate.Ready
-	case s == taskstate.Ready && t.Desired == taskstate.Running:
+	case s == taskstate.Ready && t.Desired > taskstate.Ready:
 		t.Status.State = taskstate.Running
 	case s == taskstate.Running && image == "crash":
 		t.Status.State, t.Status.Err = taskstate.Failed, "task: non-zero exit (1)"
+	case s == taskstate.Running && t.Desired == taskstate.Complete:
+		t.Status.State = taskstate.Complete
 	default:
 		return false
 	}
@@ -186,7 +188,9 @@ func (w *world) check() {
 		}
 	}
 	for s := range v.Services() {
-		w.checkService(v, s)
+		if s.JobStatus == nil {
+			w.checkService(v, s)
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ func forget(v *state.View, tasks []*state.Task) (gone []*state.Task) {
 
 // finished reports whether nothing will ever be asked of t again.
 func finished(v *state.View, t *state.Task) bool {
-	if t.Desired <= taskstate.Running {
+	if t.Desired <= taskstate.Complete {
 		return false // the orchestrator has not dealt with it
 	}
 	ended := t.Status.State.Terminal()
@@ -96,7 +96,7 @@ func finished(v *state.View, t *state.Task) bool {
 // over reports whether t is history: it has ended, or was called off before
 // it had a node.
 func over(t *state.Task) bool {
-	return t.Desired > taskstate.Running && (t.Status.State.Terminal() || t.Status.State < taskstate.Assigned)
+	return t.Desired > taskstate.Complete && (t.Status.State.Terminal() || t.Status.State < taskstate.Assigned)
 }
 
 // history is how many tasks a slot of the service keeps; negative: all.

@@ -22,11 +22,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // tasks makes tasks of slot 1 of "web" on n1, oldest first, from words: the
-// letters of desired (R running, r ready, S shutdown, X remove) and observed
+// letters of desired (R running, r ready, C complete, S shutdown, X remove) and observed
 // state (n new, p pending, a assigned, r running, c complete, s shutdown,
 // f failed, o orphaned), and the revision.
 func tasks(words string) (objs []state.Object) {
-	desired := map[byte]taskstate.State{'R': taskstate.Running, 'r': taskstate.Ready, 'S': taskstate.Shutdown, 'X': taskstate.Remove}
+	desired := map[byte]taskstate.State{'R': taskstate.Running, 'r': taskstate.Ready, 'C': taskstate.Complete, 'S': taskstate.Shutdown, 'X': taskstate.Remove}
 	observed := map[byte]taskstate.State{
 		'n': taskstate.New, 'p': taskstate.Pending, 'a': taskstate.Assigned, 'r': taskstate.Running,
 		'c': taskstate.Complete, 's': taskstate.Shutdown, 'f': taskstate.Failed, 'o': taskstate.Orphaned,
@@ -86,6 +86,9 @@ func TestTasks(t *testing.T) {
 		"removed":                         {[]state.Object{service(), node}, "Xf,Xs,Xc,Xp,Xn,Xa,Xr,Rr", "Xa,Xr,Rr"},
 		"removed, node gone":              {[]state.Object{service()}, "Xa,Xr,Sr,Sf,Rr", "Sf,Rr"},
 		"service gone":                    {[]state.Object{node}, "Xr,Xs", "Xr"},
+		"a job's task that is complete":   {[]state.Object{service(), node, limit(1)}, "Sf,Sf,Cc", "Cc"},
+		"a job's failures":                {[]state.Object{service(), node, limit(2)}, "Sf,Sf,Sf,Cr", "Sf,Cr"},
+		"a job's lost task":               {[]state.Object{service(), node}, "Co,Sf,Cr", "Co,Sf,Cr"},
 		"an update keeps its evidence":    {[]state.Object{updated, node, limit(1)}, "Ss1,Ss1,Sf2,Sf2,Rr2", "Ss1,Sf2,Rr2"},
 	} {
 		store := statetest.New(c.with...)
