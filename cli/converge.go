@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"sort"
-	"strconv"
 	"strings"
 	"time"
 
@@ -253,10 +252,7 @@ func job(s sight, f *format.Frame) bool {
 		if !ofRun(s.service, t) || order(t.Status.State) == 0 {
 			continue
 		}
-		place := t.NodeID
-		if s.service.Spec.Mode.ReplicatedJob != nil {
-			place = strconv.Itoa(t.Slot)
-		}
+		place := placeOf(s.service, t)
 		if old, ok := places[place]; !ok || order(old.Status.State) > order(t.Status.State) {
 			places[place] = t
 		}

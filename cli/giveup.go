@@ -21,10 +21,7 @@ func givenUp(s sight) *swarm.Task {
 		if job && !ofRun(s.service, t) || t.DesiredState == swarm.TaskStateRemove {
 			continue
 		}
-		place := t.NodeID
-		if t.Slot != 0 || s.service.Spec.Mode.Replicated != nil || s.service.Spec.Mode.ReplicatedJob != nil {
-			place = strconv.Itoa(t.Slot)
-		}
+		place := placeOf(s.service, t)
 		done := job && t.Status.State == swarm.TaskStateComplete
 		if n := order(t.DesiredState); done || n != 0 && n <= order(swarm.TaskStateComplete) {
 			alive[place] = true
@@ -43,6 +40,14 @@ func givenUp(s sight) *swarm.Task {
 		}
 	}
 	return nil
+}
+
+// placeOf names where tasks of a service succeed each other.
+func placeOf(s swarm.Service, t swarm.Task) string {
+	if m := s.Spec.Mode; m.Replicated != nil || m.ReplicatedJob != nil {
+		return strconv.Itoa(t.Slot)
+	}
+	return t.NodeID
 }
 
 // hopeless notes since when a place has been given up, and returns an error once

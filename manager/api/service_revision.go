@@ -38,19 +38,19 @@ func (p *proposal) toPrevious(v *state.View, ref, why string) error {
 // toRevision makes it a rollback to a revision that is kept.
 func (p *proposal) toRevision(v *state.View, number uint64) error {
 	if number == p.Revision {
-		return rpcPrecondition("service %s is at revision %d already", p.Service.Spec.Name, number)
+		return rpcPrecondition("service %s is at revision %d already", p.Spec.Name, number)
 	}
 	r := v.Revision(p.ID, number)
 	if r == nil {
 		return errdefs.ErrNotFound.WithMessage(
-			"revision " + strconv.FormatUint(number, 10) + " of service " + p.Service.Spec.Name + " not found; \"shoal service history\" lists those that are kept")
+			"revision " + strconv.FormatUint(number, 10) + " of service " + p.Spec.Name + " not found; \"shoal service history\" lists those that are kept")
 	}
 	p.to(r.Spec, r.RegistryAuth, number, "manually requested rollback to revision "+strconv.FormatUint(number, 10))
 	return nil
 }
 
 func (p *proposal) to(spec swarm.ServiceSpec, auth string, number uint64, why string) {
-	p.Service.Spec, p.RegistryAuth, p.back, p.known = spec, auth, number, &spec
+	p.Spec, p.RegistryAuth, p.back, p.known = spec, auth, number, &spec
 	p.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateRollbackStarted, StartedAt: &p.now, Message: why}
 }
 

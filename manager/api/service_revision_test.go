@@ -34,7 +34,7 @@ func (h *harness) history(name string) (numbers []uint64, revisions api.Revision
 	if strings.Contains(body, "Auth") {
 		h.Errorf("credentials are told: %s", body)
 	}
-	if err := json.Unmarshal([]byte(body), &revisions); err != nil {
+	if err := json.Unmarshal([]byte(body), &revisions); err != nil { //nolint:musttag // keys are the names of the fields
 		h.Fatal(err)
 	}
 	for _, r := range revisions.Revisions {
