@@ -78,7 +78,7 @@ func FuzzFilters(f *testing.F) {
 	web, webRev := statetest.Service("web", 1)
 	h := newHarness(f, web, webRev, statetest.Node("n1"), statetest.Task("t1", "web", 1, "n1"))
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, path := range []string{"/services", "/nodes", "/tasks"} {
+		for _, path := range []string{"/services", "/nodes", "/tasks", "/secrets", "/configs"} {
 			status, answer := h.serve("GET", path+"?filters="+url.QueryEscape(text), "")
 			var list []json.RawMessage
 			switch {
@@ -86,6 +86,41 @@ func FuzzFilters(f *testing.F) {
 			case status >= 400 && strings.HasPrefix(answer, `{"message":"`):
 			default:
 				t.Errorf("%s with %q: %d %s", path, text, status, answer)
+			}
+		}
+	})
+}
+
+// FuzzValueCreate: any body of a secret or config is refused in Docker's form
+// with nothing changed, or stored as it came; and no secret is read back.
+func FuzzValueCreate(f *testing.F) {
+	for _, s := range []string{
+		`{"Name":"db","Data":"eA=="}`, `{"Name":"db","Data":"e3sueH19","Templating":{"Name":"golang"}}`, `{"Name":"db","Data":"e3s=","Templating":{"Name":"golang"}}`,
+		`{"Name":"db@1","Data":"eA=="}`, `{"Name":"db","Labels":{"":"x"},"Data":"eA=="}`, `{"Name":"db","Driver":{"Name":"x"}}`, `null`, `{"Data":3}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, kind := range []string{"secrets", "configs"} {
+			h := newHarness(t)
+			status, answer := h.serve("POST", "/"+kind+"/create", string(body))
+			if status != http.StatusCreated {
+				if status >= 500 && status != http.StatusNotImplemented || !strings.HasPrefix(answer, `{"message":"`) || h.store.Updates() != 0 {
+					t.Errorf("%s: %d %s after %d updates", kind, status, answer, h.store.Updates())
+				}
+				continue
+			}
+			var created swarm.SecretCreateResponse
+			if err := json.Unmarshal([]byte(answer), &created); err != nil {
+				t.Fatal(err)
+			}
+			status, answer = h.serve("GET", "/"+kind+"/"+created.ID, "")
+			var back swarm.Secret
+			if err := json.Unmarshal([]byte(answer), &back); status != http.StatusOK || err != nil {
+				t.Fatalf("%d %s", status, answer)
+			}
+			if hidden := back.Spec.Data == nil; hidden != (kind == "secrets") {
+				t.Errorf("%s: data hidden: %v", kind, hidden)
 			}
 		}
 	})
