@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/api/types/volume"
 
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 )
 
@@ -112,6 +113,8 @@ type Revision struct {
 	Number       uint64
 	Spec         swarm.ServiceSpec
 	RegistryAuth string `json:",omitempty"` // secret
+	// Run is what Spec cannot say of the containers; nil: nothing.
+	Run *runspec.Spec `json:",omitempty"`
 }
 
 // Task is one run of a container: a place in a service, and how far it came.
