@@ -108,7 +108,7 @@ func (j *taskJoin) compare(s *state.Service, number uint64) sameness {
 			result = samePlacementAside
 		}
 		old.Placement, current.Placement = nil, nil
-		if !reflect.DeepEqual(old, current) {
+		if !reflect.DeepEqual(old, current) || !reflect.DeepEqual(r.Run, j.view.RunOf(s)) {
 			result = different
 		}
 	}

@@ -207,6 +207,7 @@ func (p *planner) putStatus(step update.Step) {
 	s.UpdateStatus, p.status = step.Status, step.Status
 	if step.Rollback {
 		s.RegistryAuth = ""
+		run := p.view.PreviousRunOf(p.svc)
 		if r := p.view.Revision(s.ID, s.PreviousRevision); r != nil {
 			s.RegistryAuth = r.RegistryAuth
 		}
@@ -216,7 +217,7 @@ func (p *planner) putStatus(step update.Step) {
 		}
 		s.Revision++
 		p.other = append(p.other, state.Put(&state.Revision{
-			ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth,
+			ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, Run: run,
 		}))
 	}
 	p.other = append(p.other, state.Put(&s))
@@ -274,7 +275,9 @@ func (p *planner) difference(revision uint64) difference {
 	if !ok {
 		d = differs
 		if r := p.view.Revision(p.svc.ID, revision); r != nil {
-			d = compareSpecs(&r.Spec, &p.svc.Spec)
+			if d = compareSpecs(&r.Spec, &p.svc.Spec); !sameJSON(r.Run, p.view.RunOf(p.svc)) {
+				d = differs
+			}
 		}
 		p.specs[revision] = d
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/google/go-cmp/cmp"
 
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 	"shoal/raftstore/state/statetest"
@@ -317,6 +318,7 @@ func TestRollbackPutsPreviousSpecAsNewRevision(t *testing.T) {
 	s := objs[len(objs)-1].(*state.Service)
 	s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateUpdating, StartedAt: &started}
 	objs[0].(*state.Revision).RegistryAuth = "old secret"
+	objs = withRun(objs, 1, runspec.Spec{Privileged: true})
 	store := statetest.New(append(objs, statetest.Node("n1"), old, bad)...)
 	settle1 := plan(store.View(), "web", time.Now(), func() string { return "new" }, chunk)
 	store.Apply(settle1.changes...)
@@ -325,7 +327,7 @@ func TestRollbackPutsPreviousSpecAsNewRevision(t *testing.T) {
 	if got.Revision != 3 || got.Spec.TaskTemplate.ContainerSpec.Image != "web:1" || got.PreviousSpec != nil || got.RegistryAuth != "old secret" {
 		t.Errorf("service %+v", got)
 	}
-	if r := v.Revision("web", 3); r == nil || r.Spec.TaskTemplate.ContainerSpec.Image != "web:1" || r.RegistryAuth != "old secret" {
+	if r := v.Revision("web", 3); r == nil || r.Spec.TaskTemplate.ContainerSpec.Image != "web:1" || r.RegistryAuth != "old secret" || r.Run == nil || !r.Run.Privileged {
 		t.Errorf("revision 3: %+v", r)
 	}
 	if u := got.UpdateStatus; u.State != swarm.UpdateStateRollbackStarted || !strings.HasSuffix(u.Message, "task b") {
