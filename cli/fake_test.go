@@ -23,6 +23,8 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"shoal/internal/runspec"
 )
 
 // fakeServer answers as a manager does, from what is put into it.
@@ -31,6 +33,7 @@ type fakeServer struct {
 
 	mu       sync.Mutex
 	services map[string]*swarm.Service
+	runs     map[string]*runspec.Spec // by service id
 	nodes    map[string]*swarm.Node
 	tasks    []swarm.Task
 	swarm    swarm.Swarm
@@ -86,7 +89,7 @@ func listenFake(socket string) (*fakeServer, net.Listener, error) {
 	}
 	f := &fakeServer{
 		left: make(chan struct{}),
-		host: "unix://" + socket, services: map[string]*swarm.Service{}, nodes: map[string]*swarm.Node{},
+		host: "unix://" + socket, services: map[string]*swarm.Service{}, runs: map[string]*runspec.Spec{}, nodes: map[string]*swarm.Node{},
 		bodies: map[string][]byte{}, why: map[string]string{}, fail: map[string]string{},
 	}
 	f.swarm.ID = "clusterid"
@@ -280,7 +283,7 @@ func (f *fakeServer) serveServices(w http.ResponseWriter, r *http.Request, path 
 	}
 	if path[0] == "create" {
 		s := &swarm.Service{ID: "newserviceidxxxxxxxxxxxxx"}
-		_ = json.Unmarshal(body, &s.Spec)
+		f.keepSpec(s, body)
 		f.services[s.ID] = s
 		f.runAll(s)
 		w.WriteHeader(http.StatusCreated)
@@ -297,14 +300,25 @@ func (f *fakeServer) serveServices(w http.ResponseWriter, r *http.Request, path 
 	case s == nil:
 		refuse(w, http.StatusNotFound, "service "+path[0]+" not found")
 	case len(path) == 2:
-		s.Spec = swarm.ServiceSpec{}
-		_ = json.Unmarshal(body, &s.Spec)
+		f.keepSpec(s, body)
 		f.runAll(s)
 		write(w, swarm.ServiceUpdateResponse{})
 	case r.Method == http.MethodDelete:
 		delete(f.services, s.ID)
 	default:
-		write(w, s)
+		write(w, struct {
+			*swarm.Service
+			Spec extendedSpec
+		}{s, extendedSpec{s.Spec, f.runs[s.ID]}})
+	}
+}
+
+func (f *fakeServer) keepSpec(s *swarm.Service, body []byte) {
+	var sent extendedSpec
+	_ = json.Unmarshal(body, &sent)
+	s.Spec = sent.ServiceSpec
+	if sent.Run != nil {
+		f.runs[s.ID] = sent.Run
 	}
 }
 
