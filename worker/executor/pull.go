@@ -119,7 +119,7 @@ func (p *puller) ensure(ctx context.Context, r request) error {
 // notHere says what is wrong for a task that must not pull.
 func notHere(r request, local engine.Image) error {
 	if local.ID != "" {
-		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("image %s is here for %s, not for %s, and Pull is never", r.image, local.Platform, r.platform))
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("image with reference %s was found but does not match the specified platform: wanted %s, actual: %s; and Pull is never", r.image, r.platform, local.Platform))
 	}
 	return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("No such image: %s, and Pull is never", r.image))
 }
