@@ -162,6 +162,7 @@ func TestPlan(t *testing.T) {
 		"node deleted":                                   {append(svc(1), task("a", 1, "n1")), "1 - r1 running/pending; 1 n1 r1 shutdown/running"},
 		"orphaned":                                       {append(append(svc(1), nodes()...), task("a", 1, "n1", observed(taskstate.Orphaned))), "1 - r1 running/pending; 1 n1 r1 shutdown/orphaned"},
 		"node no longer meets the constraints":           {append(append(svc(1, constraints("node.labels.zone==a")), nodes()...), task("a", 1, "n1", rev(2))), "1 - r2 ready/pending; 1 n1 r2 shutdown/running"},
+		"a paused node keeps it":                         {append(append(svc(1, constraints("node.labels.zone==a")), nodes(statetest.Paused)...), task("a", 1, "n1", rev(2))), "1 n1 r2 running/running"},
 		"lost node, condition none":                      {append(append(svc(1, condition("none")), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2))), "1 n1 r2 shutdown/running"},
 		"an old task of a node that returns":             {append(append(svc(1), nodes()...), task("a", 1, "n1", desired(taskstate.Shutdown)), task("b", 1, "n2")), "1 n1 r1 shutdown/running; 1 n2 r1 running/running"},
 

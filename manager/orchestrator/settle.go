@@ -230,7 +230,8 @@ type stay struct {
 }
 
 // lost reports whether a task has to leave the node that it was given: the
-// node is gone or being drained, or no longer meets the constraints.
+// node is gone or being drained, or no longer meets the constraints. A paused
+// node keeps what it has, as in Swarm.
 func (p *planner) lost(s *slot, t *state.Task) bool {
 	if t.NodeID == "" || s.node != "" { // the nodes of a global service are chosen elsewhere
 		return false
@@ -239,7 +240,8 @@ func (p *planner) lost(s *slot, t *state.Task) bool {
 	over, known := p.over[at]
 	if !known {
 		n := p.view.Node(t.NodeID)
-		over = n == nil || !usable(n) || !constraint.MatchAll(p.constraintsOf(t.Revision), facts(n))
+		over = n == nil || !usable(n) ||
+			n.Spec.Availability == swarm.NodeAvailabilityActive && !constraint.MatchAll(p.constraintsOf(t.Revision), facts(n))
 		p.over[at] = over
 	}
 	return over
