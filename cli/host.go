@@ -155,6 +155,9 @@ func (s *shell) callWith(ctx context.Context, method, path string, header http.H
 	if resp.StatusCode/100 != 2 {
 		return daemonError(resp.StatusCode, body)
 	}
+	if into == nil {
+		return nil
+	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("decode the answer of %s: %w", path, err)
 	}

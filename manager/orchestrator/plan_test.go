@@ -76,6 +76,9 @@ func svc(replicas uint64, changes ...func(*swarm.ServiceSpec)) []state.Object {
 	return append(objs, s)
 }
 
+// gentle sets a node's availability to drain, so that successors start first.
+func gentle(n *state.Node) { n.Spec.Availability, n.StartFirst = swarm.NodeAvailabilityDrain, true }
+
 func image(name string) func(*swarm.ServiceSpec) {
 	return func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.Image = name }
 }
@@ -172,6 +175,10 @@ func TestPlan(t *testing.T) {
 		"a predecessor that never had a node is out": {append(append(svc(1), nodes()...), task("a", 1, "", desired(taskstate.Shutdown), observed(taskstate.Pending)), task("b", 1, "n2", desired(taskstate.Ready), observed(taskstate.Ready))), "1 - r1 shutdown/pending; 1 n2 r1 running/ready"},
 		"two tasks fill one slot":                    {append(append(svc(1), nodes()...), task("a", 1, "n1", observed(taskstate.Preparing)), task("b", 1, "n2")), "1 n1 r1 shutdown/preparing; 1 n2 r1 running/running"},
 
+		"gentle drain: the old one serves on":      {append(append(svc(1), nodes(gentle)...), task("a", 1, "n1")), "1 - r1 running/pending; 1 n1 r1 running/running"},
+		"gentle drain: and stops at last":          {append(append(svc(1), nodes(gentle)...), task("a", 1, "n1"), task("b", 1, "n2")), "1 n1 r1 shutdown/running; 1 n2 r1 running/running"},
+		"gentle drain: not in operation yet":       {append(append(svc(1), nodes(gentle)...), task("a", 1, "n1", observed(taskstate.Starting))), "1 - r1 ready/pending; 1 n1 r1 shutdown/starting"},
+		"gentle drain in an update":                {append(append(svc(1, image("web:2")), nodes(gentle)...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), observed(taskstate.Starting)), updating()), "1 n1 r1 running/running; 1 n2 r2 running/starting"},
 		"start-first drain: the old one serves on": {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2))), "1 - r2 running/pending; 1 n1 r2 running/running"},
 		"while the new one starts":                 {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2), observed(taskstate.Starting))), "1 n1 r2 running/running; 1 n2 r2 running/starting"},
 		"and stops when that runs":                 {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2))), "1 n1 r2 shutdown/running; 1 n2 r2 running/running"},

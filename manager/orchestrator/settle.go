@@ -78,7 +78,17 @@ func (p *planner) keep(s *slot) (keep *state.Task) {
 // one stays.
 func (p *planner) redundant(s *slot, t, keep *state.Task) bool {
 	return p.dirty(t) == p.dirty(keep) && !p.lingers(s, t) || t.Status.State.Terminal() || t.NodeID == "" || p.gone(t.NodeID) ||
-		keep.Status.State == taskstate.Running || update.Config(p.svc).Order != swarm.UpdateOrderStartFirst
+		keep.Status.State == taskstate.Running || !p.startsFirst(t)
+}
+
+// startsFirst reports whether t's successor is to run before t stops: because
+// the service says so, or whoever drains its node.
+func (p *planner) startsFirst(t *state.Task) bool {
+	if update.Config(p.svc).Order == swarm.UpdateOrderStartFirst {
+		return true
+	}
+	n := p.view.Node(t.NodeID)
+	return n != nil && n.StartFirst
 }
 
 // restart gives a task that has ended its successor, if the policy wants one.
@@ -126,9 +136,9 @@ func (p *planner) anotherWanted(s *slot) bool {
 }
 
 // lingers reports whether t serves until its successor does: its node is only
-// being drained, and the service starts new tasks before it stops old ones.
+// being drained, and new tasks are to start before old ones stop.
 func (p *planner) lingers(s *slot, t *state.Task) bool {
-	if t.Status.State != taskstate.Running || update.Config(p.svc).Order != swarm.UpdateOrderStartFirst || !p.lost(s, t) {
+	if t.Status.State != taskstate.Running || !p.startsFirst(t) || !p.lost(s, t) {
 		return false
 	}
 	n := p.view.Node(t.NodeID)

@@ -90,6 +90,13 @@ func goldenRun() [][]state.Change {
 	return [][]state.Change{{state.Put(service), state.Put(revision)}}
 }
 
+// goldenDrain holds a node that is drained gently.
+func goldenDrain() [][]state.Change {
+	node := statetest.Node("n1", statetest.Drained)
+	node.StartFirst = true
+	return [][]state.Change{{state.Put(node)}}
+}
+
 func throttle(rate uint64) []blkiodev.ThrottleDevice {
 	return []blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: rate}}
 }
@@ -97,7 +104,7 @@ func throttle(rate uint64) []blkiodev.ThrottleDevice {
 // goldens are what fixtures are made from, by the names of their files. What a
 // version adds to the format gets a name of its own.
 func goldens() map[string][][]state.Change {
-	return map[string][][]state.Change{"all": goldenUpdates(), "networks": goldenNetworks(), "runspec": goldenRun()}
+	return map[string][][]state.Change{"all": goldenUpdates(), "networks": goldenNetworks(), "runspec": goldenRun(), "drain": goldenDrain()}
 }
 
 func TestEveryVersionOfEntryIsRead(t *testing.T) {

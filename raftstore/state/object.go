@@ -88,6 +88,9 @@ type Node struct {
 	Boot       string `json:",omitempty"` // drawn by each start of its daemon
 	// DownSince is when Status.State became down; zero in every other state.
 	DownSince time.Time `json:",omitzero"`
+	// StartFirst says that the node is drained so that each task serves until its
+	// successor runs, whatever its service says.
+	StartFirst bool `json:",omitempty"`
 	// MeshIndex numbers the node's place in the mesh, from 1, and Mesh are the
 	// subnets of its gateway network, one for each family; 0: it has none yet.
 	MeshIndex int            `json:",omitempty"`
