@@ -23,7 +23,11 @@ type extendedSpec struct {
 
 // runOf reads the run spec out of a service as the daemon sent it.
 func runOf(raw []byte) (*runspec.Spec, error) {
-	var service struct{ Spec struct{ Run *runspec.Spec } }
+	var service struct {
+		Spec struct {
+			Run *runspec.Spec `json:"Run"`
+		} `json:"Spec"`
+	}
 	if err := json.Unmarshal(raw, &service); err != nil {
 		return nil, fmt.Errorf("decode the service: %w", err)
 	}

@@ -56,7 +56,10 @@ func runCases() [][2]string {
 		{"--group-add 7 --group-add audio", ""},
 		{"--init", ""},
 		{"--interactive --tty", ""},
-		{"--ipc host", ""}, {"--ipc private", ""}, {"--ipc shareable", ""}, {"--ipc none", ""},
+		{"--ipc host", ""},
+		{"--ipc private", ""},
+		{"--ipc shareable", ""},
+		{"--ipc none", ""},
 		{"--isolation default", ""},
 		{"--kernel-memory 50m", ""},
 		{"--log-driver json-file --log-opt max-size=1m", ""},
@@ -66,16 +69,20 @@ func runCases() [][2]string {
 		{"--memory 64m --memory-swap -1 --memory-swappiness 10", "--limit-memory 64m --memory-swap -1 --memory-swappiness 10"},
 		{"--memory-reservation 32m", ""},
 		{"--mount type=bind,source=/tmp,target=/t,readonly --mount type=tmpfs,target=/u,tmpfs-size=1m", ""},
-		{"--network host", ""}, {"--network none", ""}, {"--network bridge", ""},
+		{"--network host", ""},
+		{"--network none", ""},
+		{"--network bridge", ""},
 		{"--oom-kill-disable --oom-score-adj 500", ""},
 		{"--pid host", ""},
 		{"--pids-limit 10", "--limit-pids 10"},
-		{"--platform linux/amd64", ""}, {"--platform linux/s390x --pull never", ""},
+		{"--platform linux/amd64", ""},
+		{"--platform linux/s390x --pull never", ""},
 		{"--privileged", ""},
 		{"--publish 18080:80/tcp --publish 90/udp", "--publish mode=host,published=18080,target=80 --publish mode=host,target=90,protocol=udp"},
 		{"--pull never", ""},
 		{"--read-only", ""},
-		{"--runtime runc", ""}, {"--runtime no-such-runtime", ""},
+		{"--runtime runc", ""},
+		{"--runtime no-such-runtime", ""},
 		{"--security-opt no-new-privileges --security-opt label=disable", ""},
 		{"--security-opt seccomp=unconfined --security-opt apparmor=unconfined", ""},
 		{"--security-opt systempaths=unconfined", ""},
@@ -167,7 +174,7 @@ func (b *bench) create(t *testing.T, line string) (inspected map[string]any, ref
 	}
 	lines := strings.Split(text, "\n") // warnings first
 	name := lines[len(lines)-1]
-	defer exec.Command("docker", "rm", "-f", name).Run() //nolint:errcheck // nothing to be done about it
+	defer exec.Command("docker", "rm", "-f", name).Run()
 	return inspect(t, name), ""
 }
 
@@ -260,9 +267,9 @@ func inspect(t *testing.T, name string) map[string]any {
 		t.Fatal(err)
 	}
 	var all []struct {
-		Config     map[string]any
-		HostConfig map[string]any
-		Platform   string
+		Config     map[string]any `json:"Config"`
+		HostConfig map[string]any `json:"HostConfig"`
+		Platform   string         `json:"Platform"`
 	}
 	if err := json.Unmarshal(out, &all); err != nil {
 		t.Fatal(err)

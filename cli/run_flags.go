@@ -78,12 +78,12 @@ func runMode[T ~string](s *serviceFlags, name, usage string, field func(*runspec
 	single(s, f, field)
 }
 
-func (s *serviceFlags) runSize(name, usage string, least int64, field func(*runspec.Spec) *int64) *flag {
-	return single(s, s.add(&size{p: field(&s.run.given), least: least}, "bytes", name, usage), field)
+func (s *serviceFlags) runSize(name, usage string, least int64, field func(*runspec.Spec) *int64) {
+	single(s, s.add(&size{p: field(&s.run.given), least: least}, "bytes", name, usage), field)
 }
 
-func (s *serviceFlags) runNumber(name, usage string, least int64, field func(*runspec.Spec) *int64) *flag {
-	return single(s, s.add(&integer{p: field(&s.run.given), min: least, max: math.MaxInt64}, "int", name, usage), field)
+func (s *serviceFlags) runNumber(name, usage string, least int64, field func(*runspec.Spec) *int64) {
+	single(s, s.add(&integer{p: field(&s.run.given), min: least, max: math.MaxInt64}, "int", name, usage), field)
 }
 
 func (s *serviceFlags) runToggle(name, usage string, field func(*runspec.Spec) *bool) {

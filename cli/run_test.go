@@ -69,7 +69,8 @@ func TestRunFlagsSayEverything(t *testing.T) {
 			BlkioWeight: 300, BlkioWeightDevice: []blkiodev.WeightDevice{{Path: "/dev/sda", Weight: 200}},
 			BlkioDeviceReadBps: mb(1 << 20), BlkioDeviceWriteBps: mb(2 << 20), BlkioDeviceReadIOps: mb(3), BlkioDeviceWriteIOps: mb(4),
 			Devices: []container.DeviceMapping{
-				{PathOnHost: "/dev/fuse", PathInContainer: "/dev/fuse", CgroupPermissions: "rwm"}, {PathOnHost: "/dev/a", PathInContainer: "/dev/b", CgroupPermissions: "r"},
+				{PathOnHost: "/dev/fuse", PathInContainer: "/dev/fuse", CgroupPermissions: "rwm"},
+				{PathOnHost: "/dev/a", PathInContainer: "/dev/b", CgroupPermissions: "r"},
 				{PathOnHost: "/dev/c", PathInContainer: "/dev/c", CgroupPermissions: "rw"},
 			},
 			DeviceCgroupRules: []string{"c 1:3 r"},

@@ -237,7 +237,7 @@ func parseSecurityOpt(s string) ([]string, error) {
 	}
 	switch {
 	case (!found || v == "") && k != "no-new-privileges":
-		return nil, fmt.Errorf("Invalid --security-opt: %q", s)
+		return nil, fmt.Errorf("%q is no KEY=VALUE", s)
 	case k != "seccomp" || v == "builtin" || v == "unconfined":
 		return []string{s}, nil
 	}

@@ -24,8 +24,8 @@ type extended struct {
 
 // shown is what a client reads of a service's specs.
 type shown struct {
-	Spec         extended
-	PreviousSpec *extended
+	Spec         extended  `json:"Spec"`
+	PreviousSpec *extended `json:"PreviousSpec"`
 }
 
 func (h *harness) shown(ref string) (s shown) {
@@ -37,7 +37,7 @@ func (h *harness) shown(ref string) (s shown) {
 	return s
 }
 
-func (h *harness) post(ref string, query string, body any) {
+func (h *harness) post(ref, query string, body any) {
 	h.Helper()
 	path := "/services/" + ref + "/update?version=" + h.service(ref).Version.String() + query
 	if status, text := h.call("POST", path, body); status != http.StatusOK {

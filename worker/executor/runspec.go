@@ -46,7 +46,7 @@ func extendResources(h *container.Resources, r runspec.Resources) {
 	h.CPUShares, h.CPUPeriod, h.CPUQuota = r.CPUShares, r.CPUPeriod, r.CPUQuota
 	h.CPURealtimePeriod, h.CPURealtimeRuntime = r.CPURealtimePeriod, r.CPURealtimeRuntime
 	h.CpusetCpus, h.CpusetMems = r.CpusetCpus, r.CpusetMems
-	h.MemoryReservation, h.MemorySwap, h.KernelMemory = r.MemoryReservation, r.MemorySwap, r.KernelMemory //nolint:staticcheck // old engines honour it
+	h.MemoryReservation, h.MemorySwap, h.KernelMemory = r.MemoryReservation, r.MemorySwap, r.KernelMemory
 	h.MemorySwappiness = r.MemorySwappiness
 	if r.OomKillDisable {
 		h.OomKillDisable = &r.OomKillDisable

@@ -81,7 +81,7 @@ func extended(s engine.Spec) engine.Spec {
 	r := &h.Resources
 	r.CgroupParent, r.CPUShares, r.CPUPeriod, r.CPUQuota, r.CPURealtimePeriod, r.CPURealtimeRuntime = "/apps", 2, 3, 4, 5, 6
 	r.CpusetCpus, r.CpusetMems, r.MemoryReservation, r.MemorySwap = "0", "1", 7, 8
-	r.KernelMemory = 9 //nolint:staticcheck // old engines honour it
+	r.KernelMemory = 9
 	r.MemorySwappiness, r.OomKillDisable = new(int64(0)), new(true)
 	r.BlkioWeight, r.BlkioWeightDevice = 10, []*blkiodev.WeightDevice{{Path: "/dev/a", Weight: 11}, {Path: "/dev/b", Weight: 12}}
 	r.BlkioDeviceReadBps, r.BlkioDeviceWriteBps, r.BlkioDeviceReadIOps, r.BlkioDeviceWriteIOps = pointed(13), pointed(14), pointed(15), pointed(16)
