@@ -305,6 +305,8 @@ func (f *fakeServer) serveServices(w http.ResponseWriter, r *http.Request, path 
 		write(w, swarm.ServiceUpdateResponse{})
 	case r.Method == http.MethodDelete:
 		delete(f.services, s.ID)
+	case f.runs[s.ID] == nil:
+		write(w, s)
 	default:
 		write(w, struct {
 			*swarm.Service
