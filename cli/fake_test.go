@@ -25,6 +25,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"shoal/cli/format"
+	"shoal/internal/runspec"
 )
 
 // fakeServer answers as a manager does, from what is put into it.
@@ -33,6 +34,7 @@ type fakeServer struct {
 
 	mu       sync.Mutex
 	services map[string]*swarm.Service
+	runs     map[string]*runspec.Spec // by service id
 	nodes    map[string]*swarm.Node
 	tasks    []swarm.Task
 	swarm    swarm.Swarm
@@ -91,7 +93,7 @@ func listenFake(socket string) (*fakeServer, net.Listener, error) {
 	}
 	f := &fakeServer{
 		left: make(chan struct{}), born: time.Now(),
-		host: "unix://" + socket, services: map[string]*swarm.Service{}, nodes: map[string]*swarm.Node{},
+		host: "unix://" + socket, services: map[string]*swarm.Service{}, runs: map[string]*runspec.Spec{}, nodes: map[string]*swarm.Node{},
 		bodies: map[string][]byte{}, why: map[string]string{}, fail: map[string]string{},
 	}
 	f.swarm.ID = "clusterid"
@@ -311,7 +313,7 @@ func (f *fakeServer) serveServices(w http.ResponseWriter, r *http.Request, path 
 	}
 	if path[0] == "create" {
 		s := &swarm.Service{ID: "newserviceidxxxxxxxxxxxxx"}
-		_ = json.Unmarshal(body, &s.Spec)
+		f.keepSpec(s, body)
 		f.services[s.ID] = s
 		f.runAll(s)
 		w.WriteHeader(http.StatusCreated)
@@ -328,14 +330,27 @@ func (f *fakeServer) serveServices(w http.ResponseWriter, r *http.Request, path 
 	case s == nil:
 		refuse(w, http.StatusNotFound, "service "+path[0]+" not found")
 	case len(path) == 2:
-		s.Spec = swarm.ServiceSpec{}
-		_ = json.Unmarshal(body, &s.Spec)
+		f.keepSpec(s, body)
 		f.runAll(s)
 		write(w, swarm.ServiceUpdateResponse{})
 	case r.Method == http.MethodDelete:
 		delete(f.services, s.ID)
-	default:
+	case f.runs[s.ID] == nil:
 		write(w, s)
+	default:
+		write(w, struct {
+			*swarm.Service
+			Spec extendedSpec
+		}{s, extendedSpec{s.Spec, f.runs[s.ID]}})
+	}
+}
+
+func (f *fakeServer) keepSpec(s *swarm.Service, body []byte) {
+	var sent extendedSpec
+	_ = json.Unmarshal(body, &sent)
+	s.Spec = sent.ServiceSpec
+	if sent.Run != nil {
+		f.runs[s.ID] = sent.Run
 	}
 }
 

@@ -126,6 +126,10 @@ func (s *shell) postJSON(ctx context.Context, path string, body, into any) error
 }
 
 func (s *shell) callJSON(ctx context.Context, method, path string, content io.Reader, into any) error {
+	return s.callWith(ctx, method, path, http.Header{}, content, into)
+}
+
+func (s *shell) callWith(ctx context.Context, method, path string, header http.Header, content io.Reader, into any) error {
 	api, err := s.connect()
 	if err != nil {
 		return err
@@ -134,6 +138,7 @@ func (s *shell) callJSON(ctx context.Context, method, path string, content io.Re
 	if err != nil {
 		return err
 	}
+	req.Header = header
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := api.HTTPClient().Do(req)
 	if err != nil {
@@ -147,8 +152,11 @@ func (s *shell) callJSON(ctx context.Context, method, path string, content io.Re
 	if err != nil {
 		return fmt.Errorf("read the answer of %s: %w", path, err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode/100 != 2 {
 		return daemonError(resp.StatusCode, body)
+	}
+	if into == nil {
+		return nil
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("decode the answer of %s: %w", path, err)

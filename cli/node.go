@@ -19,7 +19,7 @@ func (s *shell) nodeCommand() *command {
 		commands: []*command{
 			s.nodeAvailability("activate", "Give nodes new tasks again", swarm.NodeAvailabilityActive),
 			s.nodeRole("demote", "Make managers workers", swarm.NodeRoleWorker),
-			s.nodeAvailability("drain", "Move all tasks off nodes and give them no new ones", swarm.NodeAvailabilityDrain),
+			s.nodeDrain(),
 			s.nodeInspect(), s.nodeList(),
 			s.nodeAvailability("pause", "Give nodes no new tasks; what runs stays", swarm.NodeAvailabilityPause),
 			s.nodeRole("promote", "Make workers managers", swarm.NodeRoleManager),

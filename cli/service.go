@@ -28,6 +28,7 @@ func (s *shell) serviceCreate() *command {
 		mode     = "replicated"
 		envFiles []string
 	)
+	f.add(opts.NewListOptsRef(&f.groups.add, validateKey), "list", "group-add", "As --group") // docker run's name
 	f.text(&name, "name", "Service name").def("made up by the server")
 	f.choice(&mode, "mode", "Service mode", "replicated", "global", "replicated-job", "global-job").def(`"replicated"`)
 	f.add(opts.NewListOptsRef(&envFiles, validateKey), "list", "env-file", "Read in a file of environment variables")
@@ -64,7 +65,16 @@ func (s *shell) runServiceCreate(ctx context.Context, f *serviceFlags, name, mod
 	if !f.noResolveImage {
 		warning = pin(ctx, api, &spec.TaskTemplate, o.EncodedRegistryAuth)
 	}
-	created, err := api.ServiceCreate(ctx, spec, o)
+	run, err := f.applyRun(nil)
+	if err != nil {
+		return err
+	}
+	var created swarm.ServiceCreateResponse
+	if nothing(run) {
+		created, err = api.ServiceCreate(ctx, spec, o)
+	} else {
+		created, err = s.createRun(ctx, extendedSpec{spec, run}, o.EncodedRegistryAuth)
+	}
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type serviceFlags struct {
 
 	workdir, user, hostname, stopSignal, isolation string
 	entrypoint                                     words
-	tty, readOnly, init                            bool
+	tty, readOnly, init, interactive               bool
 	limitCPU, reserveCPU                           opts.NanoCPUs
 	limitMemory, reserveMemory                     opts.MemBytes
 	limitPids, oomScoreAdj                         int64
@@ -33,6 +33,7 @@ type serviceFlags struct {
 
 	endpointMode                 string
 	registryAuth, noResolveImage bool
+	run                          runFlags
 	logDriver                    string
 	logOpts                      []string
 	health                       healthFlags
@@ -79,6 +80,7 @@ func newServiceFlags(update bool) *serviceFlags {
 	s.addPolicies()
 	s.addHealth()
 	s.addLists()
+	s.addRun()
 	return s
 }
 
@@ -89,6 +91,7 @@ func (s *serviceFlags) addContainer() {
 	s.add(&s.entrypoint, "command", "entrypoint", "Overwrite the default ENTRYPOINT of the image")
 	s.toggle(&s.init, "init", "Use an init inside each container to forward signals and reap processes")
 	s.toggle(&s.tty, "tty,t", "Allocate a pseudo-TTY")
+	s.toggle(&s.interactive, "interactive,i", "Keep STDIN of the container open")
 	s.toggle(&s.readOnly, "read-only", "Mount the container's root filesystem as read only")
 	s.add(&stopSignal{&s.stopSignal}, "signal", "stop-signal", "Signal to stop the container")
 	s.add(&span{p: &s.stopGrace}, "duration", "stop-grace-period", "Time to wait before force killing a container (ns|us|ms|s|m|h)").def("10s")

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"shoal/cli/format"
+	"shoal/internal/runspec"
 )
 
 func (s *shell) serviceList() *command {
@@ -167,10 +168,14 @@ func (s *shell) serviceInspect() *command {
 			if err != nil {
 				return err
 			}
+			var run *runspec.Spec // of the service that was got last
 			get := func(ref string) (any, []byte, error) {
 				service, raw, err := api.ServiceInspectWithRaw(ctx, ref, swarm.ServiceInspectOptions{InsertDefaults: true})
 				if errdefs.IsNotFound(err) {
 					err = fmt.Errorf("Error: no such service: %s", ref)
+				}
+				if err == nil {
+					run, err = runOf(raw)
 				}
 				return service, raw, err
 			}
@@ -184,6 +189,7 @@ func (s *shell) serviceInspect() *command {
 			pretty := func(v any) {
 				if service, ok := v.(swarm.Service); ok {
 					format.PrettyService(s.out, service, time.Now(), network)
+					format.PrettyRun(s.out, run)
 				}
 			}
 			return s.inspect(&i, args, get, pretty)

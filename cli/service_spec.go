@@ -58,6 +58,7 @@ func (s *serviceFlags) applyContainer(c *swarm.ContainerSpec) {
 	set(s, "entrypoint", &c.Command, []string(s.entrypoint))
 	set(s, "init", &c.Init, &s.init)
 	set(s, "tty", &c.TTY, s.tty)
+	set(s, "interactive", &c.OpenStdin, s.interactive)
 	set(s, "read-only", &c.ReadOnly, s.readOnly)
 	set(s, "stop-signal", &c.StopSignal, s.stopSignal)
 	set(s, "stop-grace-period", &c.StopGracePeriod, &s.stopGrace)

@@ -80,7 +80,7 @@ func (s *shell) runServiceUpdate(ctx context.Context, u *updateFlags, ref string
 }
 
 func (s *shell) updateService(ctx context.Context, api *client.Client, u *updateFlags, ref string) (warnings []string, err error) {
-	service, _, err := api.ServiceInspectWithRaw(ctx, ref, swarm.ServiceInspectOptions{})
+	service, raw, err := api.ServiceInspectWithRaw(ctx, ref, swarm.ServiceInspectOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,25 @@ func (s *shell) updateService(ctx context.Context, api *client.Client, u *update
 	} else if warning, err = s.change(ctx, api, u, &spec, &o); err != nil {
 		return nil, err
 	}
+	if u.runChanged() {
+		return s.updateWithRun(ctx, u, service, raw, spec, o, warning)
+	}
 	updated, err := api.ServiceUpdate(ctx, service.ID, service.Version, spec, o)
+	return append(updated.Warnings, warning), err
+}
+
+// updateWithRun is the end of an update that changes the run spec. Where it
+// is not sent, the daemon keeps it.
+func (s *shell) updateWithRun(ctx context.Context, u *updateFlags, service swarm.Service, raw []byte, spec swarm.ServiceSpec, o swarm.ServiceUpdateOptions, warning string) ([]string, error) {
+	old, err := runOf(raw)
+	if err != nil {
+		return nil, err
+	}
+	run, err := u.applyRun(old)
+	if err != nil {
+		return nil, err
+	}
+	updated, err := s.updateRun(ctx, service, extendedSpec{spec, run}, o)
 	return append(updated.Warnings, warning), err
 }
 

@@ -3,15 +3,12 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
-	"shoal/internal/backoff"
+	"shoal/overlay/link"
 )
 
 // errReaddressed ends a run of a member so that the next one begins at the new
@@ -52,7 +49,14 @@ const addressQuiet = 500 * time.Millisecond
 func (m *member) watchAddress(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	events := make(chan struct{}, 1)
-	g.Go(func() error { return m.listenForAddresses(ctx, events) })
+	g.Go(func() error {
+		return link.WatchAddresses(ctx, m.log, func() {
+			select {
+			case events <- struct{}{}:
+			default:
+			}
+		})
+	})
 	g.Go(func() error {
 		var quiet <-chan time.Time
 		for {
@@ -67,51 +71,6 @@ func (m *member) watchAddress(ctx context.Context) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-		}
-	})
-	return g.Wait()
-}
-
-// listenForAddresses tells of every change of an address of this machine.
-func (m *member) listenForAddresses(ctx context.Context, events chan<- struct{}) error {
-	retry := backoff.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second}
-	for {
-		err := listenOnce(ctx, func() {
-			retry.Reset()
-			select {
-			case events <- struct{}{}:
-			default:
-			}
-		})
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		m.log.Debug("watching this machine's addresses begins anew", "error", err)
-		if err := retry.Wait(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-// listenOnce ends when the kernel has dropped what nobody read in time.
-func listenOnce(ctx context.Context, event func()) error {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
-	if err != nil {
-		return fmt.Errorf("subscribe to address changes: %w", err)
-	}
-	event() // what came before is not told
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		<-ctx.Done()
-		socket.Close()
-		return nil
-	})
-	g.Go(func() error {
-		for {
-			if _, _, err := socket.Receive(); err != nil {
-				return fmt.Errorf("read address changes: %w", err)
-			}
-			event()
 		}
 	})
 	return g.Wait()

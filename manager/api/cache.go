@@ -26,15 +26,14 @@ type encodedService struct {
 }
 
 // service is the JSON of a service without its status.
-func (c *cache) service(s *state.Service) ([]byte, error) {
+func (c *cache) service(v *state.View, s *state.Service) ([]byte, error) {
 	c.mu.Lock()
 	known, ok := c.encoded[s.ID]
 	c.mu.Unlock()
 	if ok && known.of == s {
 		return known.json, nil
 	}
-	out := presentService(s)
-	raw, err := encode(&out)
+	raw, err := encode(withRun(v, s, presentService(s)))
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +66,7 @@ func (c *cache) sweep(v *state.View) {
 func (c *cache) items(buf *bytes.Buffer, v *state.View, services iter.Seq[*state.Service], withStatus bool) iter.Seq[error] {
 	return func(yield func(error) bool) {
 		for s := range services {
-			raw, err := c.service(s)
+			raw, err := c.service(v, s)
 			buf.Write(raw)
 			if err == nil && withStatus {
 				addStatus(buf, serviceStatus(v, s))

@@ -63,7 +63,7 @@ func TestEveryUpdateRunsAJobAgain(t *testing.T) {
 	run(h, "t0", 0, 0, taskstate.Complete, taskstate.Complete)
 	for i := uint64(1); i <= 2; i++ { // the same spec twice
 		last := h.service("job").JobStatus.LastExecution
-		h.post(jobSpec(mode))
+		h.repost(jobSpec(mode))
 		s := h.service("job")
 		if s.JobStatus.JobIteration.Index != i || !s.JobStatus.LastExecution.After(last) || s.UpdateStatus != nil {
 			t.Errorf("update %d: job status %+v, update status %+v", i, s.JobStatus, s.UpdateStatus)

@@ -124,9 +124,13 @@ func (a *API) updateNode(w http.ResponseWriter, r *http.Request) error {
 	if spec.Labels == nil {
 		spec.Labels = map[string]string{}
 	}
+	gentle, err := startFirstParam(r, spec)
+	if err != nil {
+		return err
+	}
 	ref, peers := r.PathValue("id"), a.config.Peers()
 	out, err := a.write(r, body, func(v *state.View) ([]state.Change, outcome, error) {
-		changes, err := planNodeUpdate(v, ref, version, spec, peers)
+		changes, err := planNodeUpdate(v, ref, version, spec, gentle, peers)
 		return changes, outcome{status: http.StatusOK}, err
 	})
 	if err != nil {
@@ -134,6 +138,19 @@ func (a *API) updateNode(w http.ResponseWriter, r *http.Request) error {
 	}
 	writeBody(w, out.status, out.body)
 	return nil
+}
+
+// startFirstParam says how a node is to be drained; nil: as it is, or as each
+// service says.
+func startFirstParam(r *http.Request, spec swarm.NodeSpec) (*bool, error) {
+	if !r.URL.Query().Has("startFirst") {
+		return nil, nil
+	}
+	first, err := boolParam(r, "startFirst")
+	if err == nil && first && spec.Availability != swarm.NodeAvailabilityDrain {
+		err = invalid("startFirst is for Availability drain, not %q", spec.Availability)
+	}
+	return &first, err
 }
 
 func validateNode(spec swarm.NodeSpec) error {
@@ -157,7 +174,7 @@ func validateNode(spec swarm.NodeSpec) error {
 
 // planNodeUpdate replaces a node's spec. A change of role is a wish here: the
 // node is made a manager, or is taken out of the consensus, afterwards.
-func planNodeUpdate(v *state.View, ref string, version uint64, spec swarm.NodeSpec, peers []Peer) ([]state.Change, error) {
+func planNodeUpdate(v *state.View, ref string, version uint64, spec swarm.NodeSpec, startFirst *bool, peers []Peer) ([]state.Change, error) {
 	old, err := findNode(v, ref)
 	if err != nil {
 		return nil, err
@@ -172,6 +189,10 @@ func planNodeUpdate(v *state.View, ref string, version uint64, spec swarm.NodeSp
 	}
 	n := *old
 	n.Spec = spec
+	if startFirst != nil {
+		n.StartFirst = *startFirst
+	}
+	n.StartFirst = n.StartFirst && spec.Availability == swarm.NodeAvailabilityDrain
 	return []state.Change{state.Put(&n)}, nil
 }
 

@@ -54,6 +54,29 @@ func TestNodeListFilters(t *testing.T) {
 	}
 }
 
+func TestGentleDrainLastsAsLongAsTheDrain(t *testing.T) {
+	h := newHarness(t, statetest.Node("w1"))
+	update := func(query string, a swarm.NodeAvailability, want bool) {
+		t.Helper()
+		path := "/nodes/w1/update?version=" + h.store.View().Node("w1").Version.String() + query
+		if status, text := h.call("POST", path, swarm.NodeSpec{Role: "worker", Availability: a}); status != 200 {
+			t.Fatalf("%s: %d %s", path, status, text)
+		}
+		if got := h.store.View().Node("w1").StartFirst; got != want {
+			t.Errorf("%s, %s: StartFirst is %v", query, a, got)
+		}
+	}
+	update("", "drain", false)
+	update("&startFirst=true", "drain", true)
+	update("", "drain", true) // by a client that does not know it
+	update("&startFirst=false", "drain", false)
+	update("&startFirst=1", "drain", true)
+	update("", "active", false)
+	path := "/nodes/w1/update?version=" + h.store.View().Node("w1").Version.String() + "&startFirst="
+	h.refused("paused", "POST", path+"true", swarm.NodeSpec{Role: "worker", Availability: "pause"}, nil, 400, `startFirst is for Availability drain, not "pause"`)
+	h.refused("no boolean", "POST", path+"maybe", swarm.NodeSpec{Role: "worker", Availability: "drain"}, nil, 400, "invalid value for startFirst: maybe")
+}
+
 func TestManagerStatusComesFromTheConsensus(t *testing.T) {
 	stale := func(n *state.Node) {
 		n.Addr, n.ManagerStatus = "10.0.0.9:2377", &swarm.ManagerStatus{Leader: true, Addr: "stored"}

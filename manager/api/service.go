@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/pkg/namesgenerator"
 
 	"shoal/internal/id"
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 )
@@ -127,12 +128,12 @@ func (a *API) inspectService(w http.ResponseWriter, r *http.Request) error {
 	if defaults {
 		out.Spec = insertDefaults(out.Spec)
 	}
-	return writeJSON(w, &out)
+	return writeJSON(w, withRun(v, s, out))
 }
 
 func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
-	var spec swarm.ServiceSpec
-	body, err := readJSON(w, r, &spec)
+	var sent wireSpec
+	body, err := readJSON(w, r, &sent)
 	if err != nil {
 		return err
 	}
@@ -140,6 +141,7 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	spec := sent.ServiceSpec
 	names := []string{spec.Name}
 	if spec.Name == "" {
 		names = randomNames()
@@ -147,6 +149,10 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
 	}
 	canonical(&spec)
 	if err := validateService(&spec); err != nil {
+		return err
+	}
+	run := canonicalRun(sent.Run)
+	if err := validateRun(run, &spec); err != nil {
 		return err
 	}
 	service := state.Service{Service: swarm.Service{ID: id.New(), Spec: spec}, Revision: 1, RegistryAuth: auth}
@@ -158,7 +164,7 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out, err := a.write(r, body, func(v *state.View) ([]state.Change, outcome, error) {
-		changes, err := planCreate(v, service, names)
+		changes, err := planCreate(v, service, run, names)
 		return changes, outcome{http.StatusCreated, answer}, err
 	})
 	if err != nil {
@@ -169,7 +175,7 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
 }
 
 // planCreate puts the service under the first of the names that is free.
-func planCreate(v *state.View, s state.Service, names []string) ([]state.Change, error) {
+func planCreate(v *state.View, s state.Service, run *runspec.Spec, names []string) ([]state.Change, error) {
 	for _, name := range names {
 		if v.ServiceByName(name) != nil {
 			continue
@@ -184,7 +190,7 @@ func planCreate(v *state.View, s state.Service, names []string) ([]state.Change,
 		if err := allocate(v, &s); err != nil {
 			return nil, err
 		}
-		revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth}
+		revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, Run: run}
 		return []state.Change{state.Put(&s), state.Put(revision)}, nil
 	}
 	return nil, rpcExists("name conflicts with an existing object: service %s already exists", names[0])

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/swarm"
 
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 )
@@ -23,6 +24,7 @@ type proposal struct {
 	// known is the spec whose versions of secrets and configs stay as they are:
 	// that of the service; of a rollback, the one that it goes back to.
 	known *swarm.ServiceSpec
+	run   *runspec.Spec
 }
 
 // toPrevious makes it a rollback to the spec before the service's own.
@@ -31,6 +33,7 @@ func (p *proposal) toPrevious(v *state.View, ref, why string) error {
 		return rpcPrecondition("service %s does not have a previous spec", ref)
 	}
 	auth := previousAuth(v, &p.Service)
+	p.run = v.PreviousRunOf(&p.Service)
 	p.to(*p.PreviousSpec, auth, p.PreviousRevision, why)
 	return nil
 }
@@ -45,6 +48,7 @@ func (p *proposal) toRevision(v *state.View, number uint64) error {
 		return errdefs.ErrNotFound.WithMessage(
 			"revision " + strconv.FormatUint(number, 10) + " of service " + p.Spec.Name + " not found; \"shoal service history\" lists those that are kept")
 	}
+	p.run = r.Run
 	p.to(r.Spec, r.RegistryAuth, number, "manually requested rollback to revision "+strconv.FormatUint(number, 10))
 	return nil
 }
@@ -74,19 +78,19 @@ func (p *proposal) accept(v *state.View, old *state.Service) ([]state.Change, er
 			s.JobStatus.JobIteration.Index = old.JobStatus.JobIteration.Index + 1
 		}
 	}
-	return revise(v, old, &s, p.back), nil
+	return revise(v, old, &s, p.run, p.back), nil
 }
 
-// revise makes the spec of s the next revision of the service that old is; back
+// revise makes the specs of s, run among them, the next revision of the service that old is; back
 // is the revision that it brings back, 0: none.
-func revise(v *state.View, old, s *state.Service, back uint64) []state.Change {
+func revise(v *state.View, old, s *state.Service, run *runspec.Spec, back uint64) []state.Change {
 	previous := old.Spec
 	s.PreviousSpec, s.PreviousRevision, s.UpdateResumed = &previous, old.Revision, time.Time{}
-	if identical(old, s) && v.Revision(s.ID, s.Revision) != nil {
+	if identical(old, s) && state.SameJSON(v.RunOf(old), run) && v.Revision(s.ID, s.Revision) != nil {
 		return []state.Change{state.Put(s)}
 	}
 	s.Revision = nextRevision(v, old)
-	revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, RollbackTo: back}
+	revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, Run: run, RollbackTo: back}
 	return []state.Change{state.Put(s), state.Put(revision)}
 }
 
@@ -116,6 +120,7 @@ type Revision struct {
 	RollbackTo uint64 `json:",omitempty"` // the revision that it brought back
 	Tasks      int    // of this revision, that are meant to run
 	Spec       swarm.ServiceSpec
+	Run        *runspec.Spec `json:",omitempty"`
 }
 
 // Revisions is the history of a service, newest first.
@@ -147,7 +152,7 @@ func revisionsOf(v *state.View, s *state.Service) *Revisions {
 	for r := range v.Revisions(s.ID) {
 		out.Revisions = append(out.Revisions, Revision{
 			Number: r.Number, CreatedAt: r.CreatedAt, Current: r.Number == s.Revision,
-			Previous: s.PreviousSpec != nil && r.Number == s.PreviousRevision, RollbackTo: r.RollbackTo, Tasks: tasks[r.Number], Spec: r.Spec,
+			Previous: s.PreviousSpec != nil && r.Number == s.PreviousRevision, RollbackTo: r.RollbackTo, Tasks: tasks[r.Number], Spec: r.Spec, Run: r.Run,
 		})
 	}
 	slices.Reverse(out.Revisions)

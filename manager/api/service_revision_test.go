@@ -15,8 +15,8 @@ import (
 	"shoal/raftstore/state/statetest"
 )
 
-// post updates a service to spec and fails the test if it is refused.
-func (h *harness) post(spec swarm.ServiceSpec, headers ...string) {
+// repost updates a service to spec and fails the test if it is refused.
+func (h *harness) repost(spec swarm.ServiceSpec, headers ...string) {
 	h.Helper()
 	s := h.service(spec.Name)
 	path := fmt.Sprintf("/v1.47/services/%s/update?version=%d", s.ID, s.Version.Index)
@@ -54,9 +54,9 @@ func TestHistoryAndRollbackToARevision(t *testing.T) {
 	if code, body := h.call("POST", "/services/create", withImage("web:1"), "X-Registry-Auth: e30="); code != http.StatusCreated {
 		t.Fatalf("create: %d %s", code, body)
 	}
-	h.post(withImage("web:2"))
-	h.post(withImage("web:3"))
-	h.post(withImage("web:3")) // changes nothing
+	h.repost(withImage("web:2"))
+	h.repost(withImage("web:3"))
+	h.repost(withImage("web:3")) // changes nothing
 	numbers, all := h.history("web")
 	if fmt.Sprint(numbers) != "[3 2 1]" || !all.Revisions[0].Current || !all.Revisions[0].Previous || all.Revisions[2].Spec.TaskTemplate.ContainerSpec.Image != "web:1" {
 		t.Errorf("history %+v", all)
@@ -192,7 +192,7 @@ func TestWhatRestartsNothing(t *testing.T) {
 		h.store.Put(statetest.Task("t1", h.service("web").ID, 1, "n1"))
 		spec := webSpec("web", 1)
 		change(&spec)
-		h.post(spec, "X-Registry-Auth: e30=")
+		h.repost(spec, "X-Registry-Auth: e30=")
 		code, body := h.call("GET", `/tasks?filters={"service":["web"],"_up-to-date":["true"]}`, nil)
 		if code != http.StatusOK || !strings.Contains(body, `"t1"`) {
 			t.Errorf("%s: the task is outdated: %d %s", name, code, body)

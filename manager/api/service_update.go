@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 
+	"shoal/internal/runspec"
 	"shoal/raftstore/state"
 )
 
@@ -18,6 +19,8 @@ type serviceUpdate struct {
 	ref      string
 	version  uint64
 	spec     swarm.ServiceSpec
+	hasRun   bool // else the service's is kept
+	newRun   *runspec.Spec
 	auth     string // "" keeps the one that authFrom names
 	authFrom string
 	rollback bool
@@ -26,10 +29,12 @@ type serviceUpdate struct {
 
 func (a *API) updateService(w http.ResponseWriter, r *http.Request) error {
 	u := serviceUpdate{ref: r.PathValue("id"), now: time.Now().UTC()}
-	body, err := readJSON(w, r, &u.spec)
+	var sent wireSpec
+	body, err := readJSON(w, r, &sent)
 	if err != nil {
 		return err
 	}
+	u.spec, u.hasRun, u.newRun = sent.ServiceSpec, sent.Run != nil, canonicalRun(sent.Run)
 	if err := u.parse(r); err != nil {
 		return err
 	}
@@ -104,6 +109,11 @@ func planServiceUpdate(v *state.View, u serviceUpdate) ([]state.Change, error) {
 	}
 	if u.version != old.Version.Index {
 		return nil, outOfSequence()
+	}
+	if !u.rollback {
+		if next.run, err = u.run(v, old); err != nil {
+			return nil, err
+		}
 	}
 	return next.accept(v, old)
 }

@@ -92,7 +92,7 @@ func (j *taskJoin) compare(s *state.Service, number uint64) state.Difference {
 		return known
 	}
 	result := state.Differs
-	if r := j.revision(s.ID, number); r != nil {
+	if r := j.revision(s.ID, number); r != nil && state.SameJSON(r.Run, j.view.RunOf(s)) {
 		result = state.CompareSpecs(&r.Spec, &s.Spec)
 	}
 	j.same[key] = result

@@ -112,7 +112,7 @@ func (k valueKind) planSet(v *state.View, ref, newID string, data []byte) ([]sta
 			continue
 		}
 		set.Rolled = append(set.Rolled, s.Spec.Name)
-		changes = append(changes, revise(v, s, &next, 0)...)
+		changes = append(changes, revise(v, s, &next, v.RunOf(s), 0)...)
 	}
 	return changes, set, nil
 }

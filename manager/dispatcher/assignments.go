@@ -158,7 +158,7 @@ func (d delta) write(v *state.View, line *assignment.Down, sent map[specKey]bool
 func specOf(r *state.Revision) assignment.Spec {
 	spec := assignment.Spec{
 		ServiceID: r.ServiceID, Revision: r.Number,
-		ServiceLabels: r.Spec.Labels, Task: r.Spec.TaskTemplate, RegistryAuth: r.RegistryAuth,
+		ServiceLabels: r.Spec.Labels, Task: r.Spec.TaskTemplate, Run: r.Run, RegistryAuth: r.RegistryAuth,
 	}
 	if r.Spec.EndpointSpec != nil {
 		for _, p := range r.Spec.EndpointSpec.Ports {

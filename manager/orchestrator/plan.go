@@ -215,6 +215,7 @@ func (p *planner) putStatus(step update.Step) {
 	s.UpdateStatus, p.status = step.Status, step.Status
 	if step.Rollback {
 		s.RegistryAuth = ""
+		run := p.view.PreviousRunOf(p.svc)
 		if r := p.view.Revision(s.ID, s.PreviousRevision); r != nil {
 			s.RegistryAuth = r.RegistryAuth
 		}
@@ -225,7 +226,7 @@ func (p *planner) putStatus(step update.Step) {
 		}
 		s.Revision++
 		p.other = append(p.other, state.Put(&state.Revision{
-			ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, RollbackTo: to,
+			ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, Run: run, RollbackTo: to,
 		}))
 	}
 	p.other = append(p.other, state.Put(&s))
@@ -297,7 +298,9 @@ func (p *planner) difference(revision uint64) state.Difference {
 	if !ok {
 		d = state.Differs
 		if r := p.view.Revision(p.svc.ID, revision); r != nil {
-			d = state.CompareSpecs(&r.Spec, &p.svc.Spec)
+			if d = state.CompareSpecs(&r.Spec, &p.svc.Spec); !state.SameJSON(r.Run, p.view.RunOf(p.svc)) {
+				d = state.Differs
+			}
 		}
 		p.specs[revision] = d
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/google/go-cmp/cmp"
 
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 	"shoal/raftstore/state/statetest"
@@ -74,6 +75,9 @@ func svc(replicas uint64, changes ...func(*swarm.ServiceSpec)) []state.Object {
 	}
 	return append(objs, s)
 }
+
+// gentle sets a node's availability to drain, so that successors start first.
+func gentle(n *state.Node) { n.Spec.Availability, n.StartFirst = swarm.NodeAvailabilityDrain, true }
 
 func image(name string) func(*swarm.ServiceSpec) {
 	return func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.Image = name }
@@ -164,6 +168,7 @@ func TestPlan(t *testing.T) {
 		"node deleted":                                   {append(svc(1), task("a", 1, "n1")), "1 - r1 running/pending; 1 n1 r1 shutdown/running"},
 		"orphaned":                                       {append(append(svc(1), nodes()...), task("a", 1, "n1", observed(taskstate.Orphaned))), "1 - r1 running/pending; 1 n1 r1 shutdown/orphaned"},
 		"node no longer meets the constraints":           {append(append(svc(1, constraints("node.labels.zone==a")), nodes()...), task("a", 1, "n1", rev(2))), "1 - r2 ready/pending; 1 n1 r2 shutdown/running"},
+		"a paused node keeps it":                         {append(append(svc(1, constraints("node.labels.zone==a")), nodes(statetest.Paused)...), task("a", 1, "n1", rev(2))), "1 n1 r2 running/running"},
 		"lost node, condition none":                      {append(append(svc(1, condition("none")), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2))), "1 n1 r2 shutdown/running"},
 		"an old task of a node that returns":             {append(append(svc(1), nodes()...), task("a", 1, "n1", desired(taskstate.Shutdown)), task("b", 1, "n2")), "1 n1 r1 shutdown/running; 1 n2 r1 running/running"},
 
@@ -173,6 +178,10 @@ func TestPlan(t *testing.T) {
 		"a predecessor that never had a node is out": {append(append(svc(1), nodes()...), task("a", 1, "", desired(taskstate.Shutdown), observed(taskstate.Pending)), task("b", 1, "n2", desired(taskstate.Ready), observed(taskstate.Ready))), "1 - r1 shutdown/pending; 1 n2 r1 running/ready"},
 		"two tasks fill one slot":                    {append(append(svc(1), nodes()...), task("a", 1, "n1", observed(taskstate.Preparing)), task("b", 1, "n2")), "1 n1 r1 shutdown/preparing; 1 n2 r1 running/running"},
 
+		"gentle drain: the old one serves on":      {append(append(svc(1), nodes(gentle)...), task("a", 1, "n1")), "1 - r1 running/pending; 1 n1 r1 running/running"},
+		"gentle drain: and stops at last":          {append(append(svc(1), nodes(gentle)...), task("a", 1, "n1"), task("b", 1, "n2")), "1 n1 r1 shutdown/running; 1 n2 r1 running/running"},
+		"gentle drain: not in operation yet":       {append(append(svc(1), nodes(gentle)...), task("a", 1, "n1", observed(taskstate.Starting))), "1 - r1 ready/pending; 1 n1 r1 shutdown/starting"},
+		"gentle drain in an update":                {append(append(svc(1, image("web:2")), nodes(gentle)...), task("a", 1, "n1"), task("b", 1, "n2", rev(2), observed(taskstate.Starting)), updating()), "1 n1 r1 running/running; 1 n2 r2 running/starting"},
 		"start-first drain: the old one serves on": {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2))), "1 - r2 running/pending; 1 n1 r2 running/running"},
 		"while the new one starts":                 {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2), observed(taskstate.Starting))), "1 n1 r2 running/running; 1 n2 r2 running/starting"},
 		"and stops when that runs":                 {append(append(svc(1, startFirst), nodes(statetest.Drained)...), task("a", 1, "n1", rev(2)), task("b", 1, "n2", rev(2))), "1 n1 r2 shutdown/running; 1 n2 r2 running/running"},
@@ -329,6 +338,7 @@ func TestRollbackPutsPreviousSpecAsNewRevision(t *testing.T) {
 	s := objs[len(objs)-1].(*state.Service)
 	s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateUpdating, StartedAt: &started}
 	objs[0].(*state.Revision).RegistryAuth = "old secret"
+	objs = withRun(objs, 1, runspec.Spec{Privileged: true})
 	store := statetest.New(append(objs, statetest.Node("n1"), old, bad)...)
 	settle1 := plan(store.View(), "web", time.Now(), func() string { return "new" }, chunk)
 	store.Apply(settle1.changes...)
@@ -337,7 +347,7 @@ func TestRollbackPutsPreviousSpecAsNewRevision(t *testing.T) {
 	if got.Revision != 3 || got.Spec.TaskTemplate.ContainerSpec.Image != "web:1" || got.PreviousSpec != nil || got.RegistryAuth != "old secret" {
 		t.Errorf("service %+v", got)
 	}
-	if r := v.Revision("web", 3); r == nil || r.Spec.TaskTemplate.ContainerSpec.Image != "web:1" || r.RegistryAuth != "old secret" {
+	if r := v.Revision("web", 3); r == nil || r.Spec.TaskTemplate.ContainerSpec.Image != "web:1" || r.RegistryAuth != "old secret" || r.Run == nil || !r.Run.Privileged {
 		t.Errorf("revision 3: %+v", r)
 	}
 	if u := got.UpdateStatus; u.State != swarm.UpdateStateRollbackStarted || !strings.HasSuffix(u.Message, "task b") {

@@ -82,7 +82,7 @@ func (p *planner) redundant(s *slot, t, keep *state.Task) bool {
 	case p.dirty(t) == p.dirty(keep) && !p.lingers(s, t), t.Status.State.Terminal(), t.NodeID == "", p.gone(t.NodeID),
 		keep.Status.State == taskstate.Running:
 		return true
-	case update.Config(p.svc).Order == swarm.UpdateOrderStartFirst:
+	case p.startsFirst(t):
 		return false
 	}
 	// The order was another when one that may run already was made.
@@ -99,6 +99,16 @@ func (p *planner) prepared(s *slot, t *state.Task) bool {
 		return false
 	}
 	return t.Status.State >= taskstate.Ready && !t.Status.State.Terminal()
+}
+
+// startsFirst reports whether t's successor is to run before t stops: because
+// the service says so, or whoever drains its node.
+func (p *planner) startsFirst(t *state.Task) bool {
+	if update.Config(p.svc).Order == swarm.UpdateOrderStartFirst {
+		return true
+	}
+	n := p.view.Node(t.NodeID)
+	return n != nil && n.StartFirst
 }
 
 // restart gives a task that has ended its successor, if the policy wants one.
@@ -146,9 +156,9 @@ func (p *planner) anotherWanted(s *slot) bool {
 }
 
 // lingers reports whether t serves until its successor does: its node is only
-// being drained, and the service starts new tasks before it stops old ones.
+// being drained, and new tasks are to start before old ones stop.
 func (p *planner) lingers(s *slot, t *state.Task) bool {
-	if t.Status.State != taskstate.Running || update.Config(p.svc).Order != swarm.UpdateOrderStartFirst || !p.lost(s, t) {
+	if t.Status.State != taskstate.Running || !p.startsFirst(t) || !p.lost(s, t) {
 		return false
 	}
 	n := p.view.Node(t.NodeID)
@@ -267,7 +277,8 @@ type stay struct {
 }
 
 // lost reports whether a task has to leave the node that it was given: the
-// node is gone or being drained, or no longer meets the constraints.
+// node is gone or being drained, or no longer meets the constraints. A paused
+// node keeps what it has, as in Swarm.
 func (p *planner) lost(s *slot, t *state.Task) bool {
 	if t.NodeID == "" || s.node != "" { // the nodes of a global service are chosen elsewhere
 		return false
@@ -276,7 +287,8 @@ func (p *planner) lost(s *slot, t *state.Task) bool {
 	over, known := p.over[at]
 	if !known {
 		n := p.view.Node(t.NodeID)
-		over = n == nil || !usable(n) || !constraint.MatchAll(p.constraintsOf(t.Revision), facts(n))
+		over = n == nil || !usable(n) ||
+			n.Spec.Availability == swarm.NodeAvailabilityActive && !constraint.MatchAll(p.constraintsOf(t.Revision), facts(n))
 		p.over[at] = over
 	}
 	return over

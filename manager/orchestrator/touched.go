@@ -74,7 +74,18 @@ func taskMatters(v *state.View, e state.Event) bool {
 	}
 	s := v.Service(after.ServiceID)
 	return s != nil && (s.UpdateStatus != nil && s.UpdateStatus.CompletedAt == nil ||
-		update.Config(s).Order == swarm.UpdateOrderStartFirst)
+		update.Config(s).Order == swarm.UpdateOrderStartFirst || giving(v, after))
+}
+
+// giving reports whether another task of the slot is on a node that is drained
+// so that it waits for this one.
+func giving(v *state.View, t *state.Task) bool {
+	for o := range v.TasksOfSlot(t.ServiceID, t.Slot) {
+		if n := v.Node(o.NodeID); o.ID != t.ID && wanted(o) && n != nil && n.StartFirst {
+			return true
+		}
+	}
+	return false
 }
 
 // nodeMatters leaves out what no decision here depends on.
@@ -84,7 +95,7 @@ func nodeMatters(e state.Event) bool {
 	}
 	a, b := e.Old.(*state.Node), e.New.(*state.Node)
 	fa, fb := facts(a), facts(b)
-	return a.Status.State != b.Status.State || a.Spec.Availability != b.Spec.Availability ||
+	return a.Status.State != b.Status.State || a.Spec.Availability != b.Spec.Availability || a.StartFirst != b.StartFirst ||
 		fa.Hostname != fb.Hostname || fa.IP != fb.IP || fa.Role != fb.Role || fa.OS != fb.OS || fa.Arch != fb.Arch ||
 		!maps.Equal(fa.NodeLabels, fb.NodeLabels) || !maps.Equal(fa.EngineLabels, fb.EngineLabels)
 }

@@ -35,9 +35,15 @@ func service(id string, options ...func(*swarm.ServiceSpec)) []state.Object {
 	return []state.Object{s, r}
 }
 
+// failer is what helpers need of a test, and of one run of a property.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
 // settle runs rounds over the store until one decides nothing, and returns
 // where each task of the service is, or why it is nowhere.
-func settle(t testing.TB, store *statetest.Store, serviceID string) map[string]string {
+func settle(t failer, store *statetest.Store, serviceID string) map[string]string {
 	t.Helper()
 	nodes := newNodeSet()
 	for rounds := 0; ; rounds++ {

@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/blkiodev"
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/swarm"
 
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 	"shoal/raftstore/state/statetest"
@@ -80,10 +83,46 @@ func goldenRollouts() [][]state.Change {
 	return [][]state.Change{{state.Put(service), state.Put(revision)}, {state.Put(job), state.Put(first), state.Put(task)}}
 }
 
+// goldenRun holds a revision with every field that a service of Swarm lacks.
+func goldenRun() [][]state.Change {
+	swappiness := int64(0)
+	service, revision := statetest.Service("web", 2)
+	revision.Run = &runspec.Spec{
+		Pull: runspec.PullMissing, Platform: "linux/arm64", Domainname: "example", MacAddress: "02:42:ac:11:00:02", ExposedPorts: []string{"80/tcp"},
+		Privileged: true, SecurityOpt: []string{"seccomp=unconfined"}, PublishAllPorts: true, Runtime: "runc",
+		Annotations: map[string]string{"a": "b"}, StorageOpt: map[string]string{"size": "1G"}, Tmpfs: map[string]string{"/run": "exec"}, ShmSize: 1 << 26,
+		IpcMode: "host", PidMode: "host", UTSMode: "host", UsernsMode: "host", CgroupnsMode: "private",
+		Resources: runspec.Resources{
+			CgroupParent: "/apps", CPUShares: 512, CPUPeriod: 100000, CPUQuota: 50000, CPURealtimePeriod: 1000000, CPURealtimeRuntime: 950000,
+			CpusetCpus: "0-1", CpusetMems: "0", MemoryReservation: 1 << 24, MemorySwap: -1, KernelMemory: 1 << 25, MemorySwappiness: &swappiness,
+			OomKillDisable: true, BlkioWeight: 300, BlkioWeightDevice: []blkiodev.WeightDevice{{Path: "/dev/sda", Weight: 200}},
+			BlkioDeviceReadBps: throttle(1), BlkioDeviceWriteBps: throttle(2), BlkioDeviceReadIOps: throttle(3), BlkioDeviceWriteIOps: throttle(4),
+			Devices:           []container.DeviceMapping{{PathOnHost: "/dev/fuse", PathInContainer: "/dev/fuse", CgroupPermissions: "rwm"}},
+			DeviceCgroupRules: []string{"c 1:3 r"},
+			DeviceRequests:    []container.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}, Options: map[string]string{}}},
+		},
+	}
+	return [][]state.Change{{state.Put(service), state.Put(revision)}}
+}
+
+// goldenDrain holds a node that is drained gently.
+func goldenDrain() [][]state.Change {
+	node := statetest.Node("n1", statetest.Drained)
+	node.StartFirst = true
+	return [][]state.Change{{state.Put(node)}}
+}
+
+func throttle(rate uint64) []blkiodev.ThrottleDevice {
+	return []blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: rate}}
+}
+
 // goldens are what fixtures are made from, by the names of their files. What a
 // version adds to the format gets a name of its own.
 func goldens() map[string][][]state.Change {
-	return map[string][][]state.Change{"all": goldenUpdates(), "networks": goldenNetworks(), "values": goldenValues(), "updates": goldenRollouts()}
+	return map[string][][]state.Change{
+		"all": goldenUpdates(), "networks": goldenNetworks(), "values": goldenValues(), "updates": goldenRollouts(),
+		"runspec": goldenRun(), "drain": goldenDrain(),
+	}
 }
 
 func TestEveryVersionOfEntryIsRead(t *testing.T) {

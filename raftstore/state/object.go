@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/api/types/volume"
 
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 )
 
@@ -87,6 +88,9 @@ type Node struct {
 	Boot       string `json:",omitempty"` // drawn by each start of its daemon
 	// DownSince is when Status.State became down; zero in every other state.
 	DownSince time.Time `json:",omitzero"`
+	// StartFirst says that the node is drained so that each task serves until its
+	// successor runs, whatever its service says.
+	StartFirst bool `json:",omitempty"`
 	// MeshIndex numbers the node's place in the mesh, from 1, and Mesh are the
 	// subnets of its gateway network, one for each family; 0: it has none yet.
 	MeshIndex int            `json:",omitempty"`
@@ -117,6 +121,8 @@ type Revision struct {
 	RegistryAuth string `json:",omitempty"` // secret
 	// RollbackTo is the revision whose spec this one brings back; 0: none.
 	RollbackTo uint64 `json:",omitempty"`
+	// Run is what Spec cannot say of the containers; nil: nothing.
+	Run *runspec.Spec `json:",omitempty"`
 }
 
 // Task is one run of a container: a place in a service, and how far it came.

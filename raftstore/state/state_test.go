@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 	"shoal/raftstore/state/statetest"
@@ -386,6 +387,9 @@ func drawObject(t *rapid.T, key string) state.Object {
 	network, secret, config, volume := &state.Network{}, &state.Secret{}, &state.Config{}, &state.Volume{}
 	network.ID, secret.ID, config.ID, volume.Name = key, key, key, key
 	secret.Spec.Data = []byte(key)
+	if rapid.Bool().Draw(t, "run") {
+		revision.Run = &runspec.Spec{ShmSize: 1 << 20}
+	}
 	s := rapid.SampledFrom(taskstate.All()).Draw(t, "state")
 	return rapid.SampledFrom([]state.Object{
 		&state.Cluster{GossipKeys: [][]byte{{1, 2}}, FeatureLevel: 1},
@@ -402,7 +406,7 @@ func TestObjectsReadBackAsWritten(t *testing.T) {
 	task := statetest.Task("t1", "web", 1, "n1")
 	task.StartAfter, task.Restarts = time.Unix(9, 0).UTC(), state.Restarts{Count: 2, Recent: []time.Time{time.Unix(8, 0).UTC()}, Quick: 1}
 	written := []state.Object{service, revision, task, statetest.Node("n1", statetest.Label("a", "b"))}
-	for _, changes := range append(goldenNetworks(), goldenValues()...) {
+	for _, changes := range slices.Concat(goldenNetworks(), goldenValues(), goldenRun()) {
 		for _, c := range changes {
 			if o := c.Object(); o != nil {
 				written = append(written, o)

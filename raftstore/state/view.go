@@ -3,6 +3,8 @@ package state
 import (
 	"iter"
 	"strings"
+
+	"shoal/internal/runspec"
 )
 
 // View is the state at one index. It is immutable and safe for concurrent use;
@@ -141,4 +143,18 @@ func (v *View) Request(id string) *Request { return v.tables.requests.get(id) }
 // RequestsByAge yields the remembered requests, oldest first.
 func (v *View) RequestsByAge() iter.Seq[*Request] {
 	return v.tables.requests.indexes[byAge].equal("")
+}
+
+// RunOf is what the service's spec cannot say of its containers; nil: nothing.
+// Like the credentials, it is part of the revision.
+func (v *View) RunOf(s *Service) *runspec.Spec { return v.runAt(s.ID, s.Revision) }
+
+// PreviousRunOf is RunOf for the service's previous spec.
+func (v *View) PreviousRunOf(s *Service) *runspec.Spec { return v.runAt(s.ID, s.PreviousRevision) }
+
+func (v *View) runAt(serviceID string, number uint64) *runspec.Spec {
+	if r := v.Revision(serviceID, number); r != nil {
+		return r.Run
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/docker/api/types/swarm"
 
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 )
 
@@ -59,6 +60,7 @@ type Spec struct {
 	Revision      uint64             `json:"revision"`
 	ServiceLabels map[string]string  `json:"serviceLabels,omitempty"` // for templates
 	Task          swarm.TaskSpec     `json:"task"`
+	Run           *runspec.Spec      `json:"run,omitempty"`       // what Task cannot say
 	HostPorts     []swarm.PortConfig `json:"hostPorts,omitempty"` // host-mode ports to publish
 	// RegistryAuth is the X-Registry-Auth value that came with the service.
 	// It is a secret: never log it.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -92,14 +93,14 @@ func (e *Engine) Image(ctx context.Context, ref string) (Image, error) {
 	if err != nil {
 		return Image{}, kind(err)
 	}
-	return Image{ID: got.ID, Digests: got.RepoDigests}, nil
+	return Image{ID: got.ID, Digests: got.RepoDigests, Platform: path.Join(got.Os, got.Architecture, got.Variant)}, nil
 }
 
 // Pull fetches ref from its registry. auth is an X-Registry-Auth value, or
-// empty. answered is called once the registry has been heard; from then on a
+// empty; platform is OS[/ARCH[/VARIANT]], or empty for the engine's own. answered is called once the registry has been heard; from then on a
 // pull that takes long is one that makes progress.
-func (e *Engine) Pull(ctx context.Context, ref, auth string, answered func()) error {
-	body, err := e.client().ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
+func (e *Engine) Pull(ctx context.Context, ref, auth, platform string, answered func()) error {
+	body, err := e.client().ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth, Platform: platform})
 	if err != nil {
 		return kind(err)
 	}

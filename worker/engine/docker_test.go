@@ -71,7 +71,7 @@ func TestEngineThatIsNotThereIsUnavailable(t *testing.T) {
 	_, list := e.List(ctx, "a", "b")
 	for call, err := range map[string]error{
 		"describe": describe, "version": version, "image": image, "create": create, "inspect": inspect, "list": list,
-		"pull": e.Pull(ctx, "x", "", nil), "start": e.Start(ctx, "x"), "stop": e.Stop(ctx, "x", engine.StopOptions{}),
+		"pull": e.Pull(ctx, "x", "", "", nil), "start": e.Start(ctx, "x"), "stop": e.Stop(ctx, "x", engine.StopOptions{}),
 		"remove": e.Remove(ctx, "x"), "watch": e.Watch(ctx, "a", "b", func(engine.Event) { t.Error("event from nowhere") }),
 	} {
 		if !errdefs.IsUnavailable(err) {
@@ -132,10 +132,10 @@ func TestPullTellsWhenTheRegistryAnswersAndWhy(t *testing.T) {
 	})
 	e := dial(t, d.socket)
 	answers := 0
-	if err := e.Pull(t.Context(), "reg.example/app:good", "c2VjcmV0", func() { answers++ }); err != nil || answers != 1 || auth != "c2VjcmV0" {
+	if err := e.Pull(t.Context(), "reg.example/app:good", "c2VjcmV0", "", func() { answers++ }); err != nil || answers != 1 || auth != "c2VjcmV0" {
 		t.Errorf("pull: %v, answers %d, auth %q", err, answers, auth)
 	}
-	if err := e.Pull(t.Context(), "reg.example/app:bad", "", nil); err == nil || !strings.Contains(err.Error(), "no space left") {
+	if err := e.Pull(t.Context(), "reg.example/app:bad", "", "", nil); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("pull that breaks off: %v", err)
 	}
 }

@@ -68,6 +68,10 @@ type Spec struct {
 	Name       string
 	Config     *container.Config
 	HostConfig *container.HostConfig
+	// Platform is OS[/ARCH[/VARIANT]]; empty: that of the image that is there.
+	Platform string
+	// MacAddress is for the network that HostConfig.NetworkMode names.
+	MacAddress string
 	// Endpoints are the networks that it is connected to, instead of the one that
 	// HostConfig.NetworkMode names.
 	Endpoints []Endpoint
@@ -78,7 +82,8 @@ type Image struct {
 	ID string
 	// Digests are the names with digest under which it came from, or went to,
 	// a registry. An image that was built or loaded here has none.
-	Digests []string
+	Digests  []string
+	Platform string // OS/ARCH[/VARIANT]
 }
 
 // Event says that something has happened. It carries no state: look again.

@@ -60,6 +60,9 @@ type fault struct {
 	err   error
 }
 
+// fakePlatform is that of every image until it is pulled for another.
+const fakePlatform = "linux/amd64"
+
 // NewFake returns an engine without containers that has these images.
 func NewFake(images ...string) *Fake {
 	f := &Fake{
@@ -74,7 +77,7 @@ func NewFake(images ...string) *Fake {
 		gone: make(chan struct{}), port: 32767,
 	}
 	for _, ref := range images {
-		f.images[full(ref)] = Image{ID: "sha256:" + randomHex()}
+		f.images[full(ref)] = Image{ID: "sha256:" + randomHex(), Platform: fakePlatform}
 	}
 	return f
 }
@@ -83,7 +86,7 @@ func NewFake(images ...string) *Fake {
 func (f *Fake) Publish(ref string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.registry[full(ref)] = Image{ID: "sha256:" + randomHex(), Digests: []string{"x@sha256:" + randomHex()}}
+	f.registry[full(ref)] = Image{ID: "sha256:" + randomHex(), Digests: []string{"x@sha256:" + randomHex()}, Platform: fakePlatform}
 }
 
 // Fail makes the next times calls of a method fail with err; -1: all of them,

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -44,13 +45,14 @@ func (f *Fake) image(ref string) (Image, error) {
 }
 
 // Pull is Engine.Pull, from what Publish made.
-func (f *Fake) Pull(ctx context.Context, ref, _ string, answered func()) error {
+func (f *Fake) Pull(ctx context.Context, ref, _, platform string, answered func()) error {
 	if err := f.begin(ctx, "Pull"); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	img, ok := f.registry[full(ref)]
 	if ok {
+		img.Platform = cmp.Or(platform, img.Platform)
 		f.images[full(ref)] = img
 	}
 	f.mu.Unlock()

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/versions"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 const (
@@ -55,7 +57,13 @@ func (e *Engine) Create(ctx context.Context, s Spec) (string, error) {
 		}
 		config.EndpointsConfig[ep.NetworkID] = ep.settings(all)
 	}
-	got, err := e.client().ContainerCreate(ctx, s.Config, s.HostConfig, config, nil, s.Name)
+	if s.MacAddress != "" && config == nil {
+		var err error
+		if config, err = e.addressed(ctx, s); err != nil {
+			return "", err
+		}
+	}
+	got, err := e.client().ContainerCreate(ctx, s.Config, s.HostConfig, config, platformOf(s.Platform), s.Name)
 	if err != nil {
 		return "", kind(err)
 	}
@@ -65,6 +73,26 @@ func (e *Engine) Create(ctx context.Context, s Spec) (string, error) {
 		}
 	}
 	return got.ID, nil
+}
+
+// addressed gives the container its hardware address: older engines read it
+// from the container, newer ones from the network.
+func (e *Engine) addressed(ctx context.Context, s Spec) (*network.NetworkingConfig, error) {
+	version, err := e.APIVersion(ctx)
+	if err != nil || versions.LessThan(version, allAtOnce) {
+		s.Config.MacAddress = s.MacAddress //nolint:staticcheck // see above
+		return nil, err
+	}
+	mode := cmp.Or(string(s.HostConfig.NetworkMode), "default")
+	return &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{mode: {MacAddress: s.MacAddress}}}, nil
+}
+
+func platformOf(text string) *ocispec.Platform {
+	if text == "" {
+		return nil
+	}
+	words := append(strings.SplitN(text, "/", 3), "", "")
+	return &ocispec.Platform{OS: words[0], Architecture: words[1], Variant: words[2]}
 }
 
 // labelled is s with a note of how many networks it is for, and with none that

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,7 +40,7 @@ func containerSpec(t assignment.Task, clusterID string, n Node, apiVersion strin
 	if err := checkMounts(c.Mounts); err != nil {
 		return engine.Spec{}, err
 	}
-	if err := checkVersion(c, apiVersion); err != nil {
+	if err := errors.Join(checkVersion(c, apiVersion), checkRun(t.Spec.Run, apiVersion)); err != nil {
 		return engine.Spec{}, err
 	}
 	ports := portBindings(t.Spec.HostPorts)
@@ -50,9 +51,9 @@ func containerSpec(t assignment.Task, clusterID string, n Node, apiVersion strin
 		Healthcheck: c.Healthcheck, ExposedPorts: exposed(ports),
 		Entrypoint: c.Command, Cmd: c.Args, // without a command the image's entrypoint takes the arguments
 	}
-	return engine.Spec{
-		Name: containerName(t, n.ID), Config: config, HostConfig: hostConfig(t.Spec, c, ports),
-	}, nil
+	s := engine.Spec{Name: containerName(t, n.ID), Config: config, HostConfig: hostConfig(t.Spec, c, ports)}
+	extend(&s, t.Spec.Run)
+	return s, nil
 }
 
 // checkTask returns the container spec of a task that this worker can run.

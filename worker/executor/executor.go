@@ -36,7 +36,7 @@ type Engine interface {
 	Describe(ctx context.Context) (swarm.NodeDescription, error)
 	APIVersion(ctx context.Context) (string, error)
 	Image(ctx context.Context, ref string) (engine.Image, error)
-	Pull(ctx context.Context, ref, auth string, answered func()) error
+	Pull(ctx context.Context, ref, auth, platform string, answered func()) error
 	Create(ctx context.Context, s engine.Spec) (string, error)
 	Start(ctx context.Context, id string) error
 	Stop(ctx context.Context, id string, opts engine.StopOptions) error

@@ -51,7 +51,7 @@ func (h *harness) boot() {
 	x, err := New(Config{
 		Engine: h.fake, NodeID: testNode, ClusterID: testCluster, Network: h.net, Values: h.values, Files: h.files, Report: h.report,
 		Backlog: func(int) (int, error) { return 0, nil },
-		Log: discard(),
+		Log:     discard(),
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/semaphore"
 
+	"shoal/internal/runspec"
+	"shoal/worker/assignment"
 	"shoal/worker/engine"
 )
 
@@ -41,8 +43,23 @@ type puller struct {
 	deaf    map[string]time.Time // registry host: not before
 }
 
-// flightKey has the credentials in it: what one may pull another may not.
-type flightKey struct{ image, auth string }
+// request is the image that a task needs, and what it says of the pull.
+type request struct{ image, auth, platform, policy string }
+
+func requestOf(t assignment.Task) request {
+	r := request{image: t.Spec.Task.ContainerSpec.Image, auth: t.Spec.RegistryAuth}
+	if run := t.Spec.Run; run != nil {
+		r.platform, r.policy = run.Platform, run.Pull
+	}
+	return r
+}
+
+// flightKey has the credentials in it: what one may pull another may not. A
+// pull that must succeed is not one that may be given up.
+type flightKey struct {
+	image, auth, platform string
+	must                  bool
+}
 
 type flight struct {
 	done    chan struct{} // closed when err is set
@@ -59,38 +76,58 @@ func newPuller(e Engine, log *slog.Logger, offline bool, slots int64) *puller {
 	}
 }
 
-// ensure makes image present. The registry is always asked, so that a moved
-// tag is followed, unless the image is named by its id, by a digest that is
-// here, or its registry is out of reach. A pull that fails is an error only if
-// the image is not here.
-func (p *puller) ensure(ctx context.Context, image, auth string) error {
-	if _, err := digest.Parse(image); err == nil || p.offline {
+// ensure makes an image present. Unless the task says otherwise, the registry
+// is always asked, so that a moved tag is followed, except that the image is
+// named by its id, by a digest that is here, or its registry is out of reach;
+// and a pull that fails is an error only if the image is not here.
+func (p *puller) ensure(ctx context.Context, r request) error {
+	if _, err := digest.Parse(r.image); err == nil || p.offline {
 		return nil
 	}
-	named, err := reference.ParseNormalizedNamed(image)
+	named, err := reference.ParseNormalizedNamed(r.image)
 	if err != nil {
-		return fmt.Errorf("image %q: %w: %w", image, errdefs.ErrInvalidArgument, err)
+		return fmt.Errorf("image %q: %w: %w", r.image, errdefs.ErrInvalidArgument, err)
 	}
 	named = reference.TagNameOnly(named)
 	local, err := p.engine.Image(ctx, reference.FamiliarString(named))
 	if err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("look for image %s: %w", image, err)
+		return fmt.Errorf("look for image %s: %w", r.image, err)
 	}
-	here := err == nil
-	if here && p.settled(named, local) {
+	here := err == nil && fitsPlatform(local.Platform, r.platform)
+	switch {
+	case r.policy == runspec.PullNever && !here:
+		return notHere(r, local)
+	case here && (r.policy == runspec.PullNever || r.policy == runspec.PullMissing):
+		return nil
+	case here && r.policy == "" && p.settled(named, local):
 		return nil
 	}
-	err = p.join(ctx, flightKey{reference.FamiliarString(named), auth}, reference.Domain(named), here)
+	may := here && r.policy == "" // it may fail
+	err = p.join(ctx, flightKey{reference.FamiliarString(named), r.auth, r.platform, !may}, reference.Domain(named), may)
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case here:
-		p.log.Warn("pull failed, the image on this node is used", "image", image, "error", err)
+	case may:
+		p.log.Warn("pull failed, the image on this node is used", "image", r.image, "error", err)
 		return nil
 	}
-	return fmt.Errorf("pull image %s: %w", image, err)
+	return fmt.Errorf("pull image %s: %w", r.image, err)
+}
+
+// notHere says what is wrong for a task that must not pull.
+func notHere(r request, local engine.Image) error {
+	if local.ID != "" {
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("image with reference %s was found but does not match the specified platform: wanted %s, actual: %s; and Pull is never", r.image, r.platform, local.Platform))
+	}
+	return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("No such image: %s, and Pull is never", r.image))
+}
+
+// fitsPlatform reports whether an image of platform have serves for what was
+// asked, which may leave out the end.
+func fitsPlatform(have, asked string) bool {
+	return asked == "" || have == asked || strings.HasPrefix(have, asked+"/")
 }
 
 // settled reports whether the local image needs no pull.
@@ -177,7 +214,7 @@ func (p *puller) pull(ctx context.Context, key flightKey, host string, here bool
 		defer timer.Stop()
 		answered = func() { timer.Stop() }
 	}
-	err := p.engine.Pull(ctx, key.image, key.auth, answered)
+	err := p.engine.Pull(ctx, key.image, key.auth, key.platform, answered)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/docker/docker/api/types/swarm"
 
+	"shoal/internal/runspec"
 	"shoal/internal/taskstate"
 	"shoal/worker/assignment"
 	"shoal/worker/engine"
@@ -47,6 +48,43 @@ func TestWhenImagesArePulled(t *testing.T) {
 				h.x.Set(set(imageTask("t1", c.image, "")), true)
 				h.after(time.Second)
 				if got := h.last("t1"); got.State != c.state || fake.Calls("Pull") != c.pulls {
+					t.Errorf("%+v after %d pulls, want %s after %d", got, fake.Calls("Pull"), c.state, c.pulls)
+				}
+			})
+		})
+	}
+}
+
+// The registry has a newer image than the node, if it has one at all.
+func TestPullPolicies(t *testing.T) {
+	for _, c := range []struct {
+		name, local, remote string
+		run                 runspec.Spec
+		pulls               int
+		state               taskstate.State
+		err                 string
+	}{
+		{"always, here and there", "reg.example/app", "reg.example/app", runspec.Spec{Pull: "always"}, 1, taskstate.Running, ""},
+		{"always, only here", "reg.example/app", "other", runspec.Spec{Pull: "always"}, 1, taskstate.Rejected, "pull image reg.example/app"},
+		{"missing, here", "reg.example/app", "reg.example/app", runspec.Spec{Pull: "missing"}, 0, taskstate.Running, ""},
+		{"missing, only there", "other", "reg.example/app", runspec.Spec{Pull: "missing"}, 1, taskstate.Running, ""},
+		{"missing, nowhere", "other", "other", runspec.Spec{Pull: "missing"}, 1, taskstate.Rejected, "pull image"},
+		{"never, here", "reg.example/app", "reg.example/app", runspec.Spec{Pull: "never"}, 0, taskstate.Running, ""},
+		{"never, only there", "other", "reg.example/app", runspec.Spec{Pull: "never"}, 0, taskstate.Rejected, "No such image: reg.example/app"},
+		{"other platform here", "reg.example/app", "reg.example/app", runspec.Spec{Pull: "missing", Platform: "linux/arm64"}, 1, taskstate.Running, ""},
+		{"same platform here", "reg.example/app", "reg.example/app", runspec.Spec{Pull: "missing", Platform: "linux"}, 0, taskstate.Running, ""},
+		{"other platform, never", "reg.example/app", "reg.example/app", runspec.Spec{Pull: "never", Platform: "linux/arm64"}, 0, taskstate.Rejected, "wanted linux/arm64, actual: linux/amd64"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := engine.NewFake(c.local)
+				fake.Publish(c.remote)
+				h := newHarness(t, fake)
+				task := imageTask("t1", "reg.example/app", "")
+				task.Spec.Run = &c.run
+				h.x.Set(set(task), true)
+				h.after(time.Second)
+				if got := h.last("t1"); got.State != c.state || !strings.Contains(got.Err, c.err) || fake.Calls("Pull") != c.pulls {
 					t.Errorf("%+v after %d pulls, want %s after %d", got, fake.Calls("Pull"), c.state, c.pulls)
 				}
 			})
@@ -126,7 +164,7 @@ func TestOfflineNeverPulls(t *testing.T) {
 		fake := engine.NewFake()
 		fake.Publish("reg.example/app")
 		p := newPuller(fake, discard(), true, 1)
-		if err := p.ensure(t.Context(), "reg.example/app", ""); err != nil || fake.Calls("Pull") != 0 {
+		if err := p.ensure(t.Context(), request{image: "reg.example/app"}); err != nil || fake.Calls("Pull") != 0 {
 			t.Errorf("ensure: %v after %d pulls", err, fake.Calls("Pull"))
 		}
 	})

@@ -157,7 +157,7 @@ func (e *Executor) prepare(ctx context.Context, o order) (*engine.Container, err
 	if err != nil {
 		return nil, err
 	}
-	if err := e.puller.ensure(ctx, o.task.Spec.Task.ContainerSpec.Image, o.task.Spec.RegistryAuth); err != nil {
+	if err := e.puller.ensure(ctx, requestOf(o.task)); err != nil {
 		return nil, err
 	}
 	attachment, err := e.attach(ctx, o.task)

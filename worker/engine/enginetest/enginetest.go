@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ type Engine interface {
 	Describe(ctx context.Context) (swarm.NodeDescription, error)
 	APIVersion(ctx context.Context) (string, error)
 	Image(ctx context.Context, ref string) (engine.Image, error)
-	Pull(ctx context.Context, ref, auth string, answered func()) error
+	Pull(ctx context.Context, ref, auth, platform string, answered func()) error
 	Create(ctx context.Context, s engine.Spec) (string, error)
 	Start(ctx context.Context, id string) error
 	Stop(ctx context.Context, id string, opts engine.StopOptions) error
@@ -153,8 +154,8 @@ func (s suite) describe(t *testing.T) {
 
 func (s suite) images(t *testing.T) {
 	img, err := s.e.Image(t.Context(), s.image)
-	if err != nil || img.ID == "" || len(img.Digests) != 0 {
-		t.Errorf("image built here: %+v, err %v; want an id and no digest", img, err)
+	if err != nil || img.ID == "" || len(img.Digests) != 0 || !strings.HasPrefix(img.Platform, "linux/") {
+		t.Errorf("image built here: %+v, err %v; want an id, no digest and a platform", img, err)
 	}
 	if _, err := s.e.Image(t.Context(), img.ID); err != nil {
 		t.Errorf("image by id: %v", err)
@@ -162,7 +163,7 @@ func (s suite) images(t *testing.T) {
 	if _, err := s.e.Image(t.Context(), "shoal-nothing:here"); !errdefs.IsNotFound(err) {
 		t.Errorf("missing image: %v, want not found", err)
 	}
-	if err := s.e.Pull(t.Context(), "127.0.0.1:1/shoal-nothing:here", "", nil); err == nil {
+	if err := s.e.Pull(t.Context(), "127.0.0.1:1/shoal-nothing:here", "", "", nil); err == nil {
 		t.Error("pull from a registry that is not there succeeded")
 	}
 }

@@ -1,0 +1,75 @@
+package api
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	"shoal/internal/runspec"
+	"shoal/raftstore/state"
+)
+
+// wireSpec is a service's spec as it is sent: Docker's, and beside it what only
+// shoal knows. Docker's clients read it without Run and send it back without.
+type wireSpec struct {
+	swarm.ServiceSpec
+	Run *runspec.Spec `json:",omitempty"`
+}
+
+// wireService is a service with such specs.
+type wireService struct {
+	swarm.Service
+	Spec         wireSpec
+	PreviousSpec *wireSpec `json:",omitempty"`
+}
+
+// withRun adds to a service what its specs in Docker's form cannot say.
+func withRun(v *state.View, s *state.Service, out swarm.Service) any {
+	run, previous := v.RunOf(s), v.PreviousRunOf(s)
+	if run == nil && previous == nil {
+		return &out
+	}
+	w := wireService{Service: out, Spec: wireSpec{out.Spec, run}}
+	if out.PreviousSpec != nil {
+		w.PreviousSpec = &wireSpec{*out.PreviousSpec, previous}
+	}
+	return &w
+}
+
+// canonicalRun gives equal run specs one form; one that says nothing is none.
+func canonicalRun(r *runspec.Spec) *runspec.Spec {
+	if r == nil {
+		return nil
+	}
+	dropEmpty(reflect.ValueOf(r).Elem())
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		d.PathInContainer = cmp.Or(d.PathInContainer, d.PathOnHost)
+		d.CgroupPermissions = cmp.Or(d.CgroupPermissions, "rwm")
+	}
+	for i, port := range r.ExposedPorts {
+		if !strings.Contains(port, "/") {
+			r.ExposedPorts[i] = port + "/tcp"
+		}
+	}
+	if reflect.ValueOf(*r).IsZero() {
+		return nil
+	}
+	return r
+}
+
+// run is the run spec that an update leaves the service with. One that the
+// request does not mention is kept: Docker's clients never do.
+func (u *serviceUpdate) run(v *state.View, old *state.Service) (*runspec.Spec, error) {
+	if u.hasRun {
+		return u.newRun, validateRun(u.newRun, &u.spec)
+	}
+	kept := v.RunOf(old)
+	if err := validateRun(kept, &u.spec); err != nil {
+		return nil, fmt.Errorf(`%w; the request has no Run, so the service's is kept: change it with "shoal service update"`, err)
+	}
+	return kept, nil
+}
