@@ -164,10 +164,10 @@ func remedy(v *state.View, t *state.Task, on string) string {
 			}
 		}
 	}
-	return remedyByCode(t, service, on)
+	return remedyByCode(t, service)
 }
 
-func remedyByCode(t *state.Task, service, on string) string {
+func remedyByCode(t *state.Task, service string) string {
 	switch t.Status.ExitCode {
 	case 0:
 		return ""
@@ -176,7 +176,7 @@ func remedyByCode(t *state.Task, service, on string) string {
 	case 137:
 		return "it was killed, most often for lack of memory: docker service update --limit-memory with more, or none, " + service
 	}
-	return "read what it said: docker logs " + short(t.Status.ContainerID) + " on node " + on
+	return "read what it said: shoal logs " + t.ID
 }
 
 func short(id string) string { return id[:min(12, len(id))] }

@@ -111,7 +111,7 @@ func TestWhyCrashLoop(t *testing.T) {
 		!strings.Contains(strings.Join(got.Evidence, "\n"), "before it, task t2: it failed on node one: task: non-zero exit (137)") || !strings.Contains(got.Fix, "lack of memory") {
 		t.Errorf("why web: %+v", got)
 	}
-	if got := h.why("t1"); got.State != "failed" || got.Fix != "read what it said: docker logs 0123456789ab on node one" {
+	if got := h.why("t1"); got.State != "failed" || got.Fix != "read what it said: shoal logs t1" {
 		t.Errorf("why t1: %+v", got)
 	}
 }
@@ -124,7 +124,7 @@ func TestWhyEnded(t *testing.T) {
 		"driver failed: Bind for 0.0.0.0:80 failed: port is already allocated":       "free the port on node n1",
 		`OCI runtime create failed: exec: "foo": executable file not found in $PATH`: "image web:1 has no such program",
 		"task: non-zero exit (1): dockerexec: unhealthy container":                   "docker inspect",
-		"something nobody has seen": "docker logs",
+		"something nobody has seen": "shoal logs t1",
 	} {
 		web, webRev := statetest.Service("web", 1)
 		h := newHarness(t, web, webRev, statetest.Node("n1"), statetest.Task("t1", "web", 1, "n1", func(t *state.Task) {
