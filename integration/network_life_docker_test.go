@@ -168,7 +168,10 @@ func fullNetwork(t *testing.T, s *site) {
 	via := s.Host(1)
 	shoal(t, via, "network", "create", "--subnet", "10.77.1.0/29", "tight")
 	shoal(t, via, "service", "create", "-d", "--name", "many", "--replicas", "7", "--network", "tight", image)
-	s.converged(t, via, "many", 4)
+	waitFor(t, "four tasks of many to run", func() (string, bool) {
+		ids, err := s.running(t, "many", s.Hosts()...)
+		return fmt.Sprint(ids, err), len(ids) == 4
+	})
 	const says = "network tight has no free IPv4 address"
 	waitFor(t, "three tasks to say what they wait for", func() (string, bool) {
 		out := docker(t, via, "service", "ps", "--no-trunc", "many")
