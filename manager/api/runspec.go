@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"strings"
@@ -17,6 +19,34 @@ import (
 type wireSpec struct {
 	swarm.ServiceSpec
 	Run *runspec.Spec `json:",omitempty"`
+}
+
+// UnmarshalJSON reads Docker's spec as if nothing stood beside it, so that what
+// is wrong with it has Docker's words.
+func (w *wireSpec) UnmarshalJSON(text []byte) error {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(text, &fields) != nil {
+		return json.Unmarshal(text, &w.ServiceSpec) // says why not
+	}
+	if run, ok := fields["Run"]; ok {
+		if err := strictly(run, &w.Run); err != nil {
+			return err
+		}
+		delete(fields, "Run")
+		rest, err := json.Marshal(fields)
+		if err != nil {
+			return err
+		}
+		text = rest
+	}
+	return strictly(text, &w.ServiceSpec)
+}
+
+// strictly refuses fields that there are not, as the rest of a request does.
+func strictly(text []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
 }
 
 // wireService is a service with such specs.

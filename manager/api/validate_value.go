@@ -97,9 +97,9 @@ func fileTargets(c *swarm.ContainerSpec) (targets []fileTarget, err error) {
 	for i, ref := range c.Configs {
 		switch {
 		case ref != nil && ref.Runtime == nil && ref.File == nil:
-			return nil, invalid("either File or Runtime should be set (ContainerSpec.Configs[%d])", i)
+			return nil, invalid("invalid Config: either File or Runtime should be set (ContainerSpec.Configs[%d])", i)
 		case ref != nil && ref.Runtime != nil && ref.File != nil:
-			return nil, invalid("cannot specify both File and Runtime (ContainerSpec.Configs[%d])", i)
+			return nil, invalid("invalid Config: cannot specify both File and Runtime (ContainerSpec.Configs[%d])", i)
 		case ref == nil || ref.ConfigID == "" || ref.ConfigName == "":
 			return nil, rpcInvalid("malformed config reference (ContainerSpec.Configs[%d] needs ConfigID and ConfigName)", i)
 		case ref.Runtime != nil:
