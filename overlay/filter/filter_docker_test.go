@@ -57,7 +57,8 @@ func newYard(t testing.TB) *yard {
 	y.run("ip link set shoal_gw address 02:00:00:00:00:01 up")
 	y.run("ip addr add 10.252.1.1/24 dev shoal_gw")
 	y.run("ip addr add fd00:1::1/64 dev shoal_gw nodad")
-	y.run("ip addr add 10.252.1.100/32 dev shoal_gw") // the VIP
+	y.run("ip addr add 10.252.1.100/32 dev shoal_gw") // VIPs
+	y.run("ip addr add 10.252.1.101/32 dev shoal_gw")
 	for i, name := range []string{"b1", "b2", "c"} {
 		y.plug(name, fmt.Sprintf("10.252.1.%d/24", 2+i), fmt.Sprintf("fd00:1::%d/64", 2+i), "10.252.1.1", "fd00:1::1", "shoal_gw")
 	}

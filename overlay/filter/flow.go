@@ -27,8 +27,10 @@ type flows struct {
 
 // doomed are endpoints whose connections are to be forgotten.
 type doomed struct {
-	gone    map[netip.Addr]bool // of every protocol
-	stopped map[netip.Addr]bool // of UDP, which knows no end, and what has had no answer
+	gone map[netip.Addr]bool // of every protocol
+	// stopped lose what this node has led to them, and can lead elsewhere: UDP, which
+	// knows no end, and what has had no answer.
+	stopped map[netip.Addr]bool
 }
 
 func newFlows() *flows { return &flows{wake: make(chan struct{}, 1)} }
@@ -132,20 +134,20 @@ func (d doomed) has(flow []byte) bool {
 	if err != nil {
 		return false
 	}
-	var client, backend netip.Addr
+	var client, target, backend netip.Addr
 	var protocol byte
 	answered := false
 	for _, a := range attrs {
 		switch a.Attr.Type & nl.NLA_TYPE_MASK {
 		case nl.CTA_TUPLE_ORIG:
-			client, protocol = tupleOf(a.Value)
+			client, target, protocol = tupleOf(a.Value)
 		case nl.CTA_TUPLE_REPLY:
-			backend, _ = tupleOf(a.Value)
+			backend, _, _ = tupleOf(a.Value)
 		case nl.CTA_STATUS:
 			answered = len(a.Value) == 4 && binary.BigEndian.Uint32(a.Value)&seenReply != 0
 		}
 	}
-	return d.gone[client] || d.gone[backend] || d.stopped[backend] && (protocol == unix.IPPROTO_UDP || !answered)
+	return d.gone[client] || d.gone[backend] || d.stopped[backend] && target != backend && (protocol == unix.IPPROTO_UDP || !answered)
 }
 
 const (
@@ -153,8 +155,8 @@ const (
 	seenReply      = 1 << 1 // IPS_SEEN_REPLY
 )
 
-// tupleOf is the source and protocol of one direction.
-func tupleOf(b []byte) (source netip.Addr, protocol byte) {
+// tupleOf is what one direction of a flow says.
+func tupleOf(b []byte) (source, target netip.Addr, protocol byte) {
 	each := func(b []byte, what func(kind uint16, value []byte)) {
 		attrs, err := nl.ParseRouteAttr(b)
 		if err != nil {
@@ -168,8 +170,11 @@ func tupleOf(b []byte) (source netip.Addr, protocol byte) {
 		switch kind {
 		case nl.CTA_TUPLE_IP:
 			each(value, func(kind uint16, value []byte) {
-				if kind == nl.CTA_IP_V4_SRC || kind == nl.CTA_IP_V6_SRC {
+				switch kind {
+				case nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC:
 					source, _ = netip.AddrFromSlice(value)
+				case nl.CTA_IP_V4_DST, nl.CTA_IP_V6_DST:
+					target, _ = netip.AddrFromSlice(value)
 				}
 			})
 		case nl.CTA_TUPLE_PROTO:
@@ -180,7 +185,7 @@ func tupleOf(b []byte) (source netip.Addr, protocol byte) {
 			})
 		}
 	})
-	return source, protocol
+	return source, target, protocol
 }
 
 // query asks for the flows of a family: of an address in one direction, or all.
