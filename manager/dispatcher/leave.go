@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -87,8 +88,14 @@ func (t *term) withdrawn(v *state.View, since map[string]uint64, began map[strin
 		if began[id].IsZero() {
 			began[id] = time.Now()
 		}
-		if t.known(v, v.Task(id), index, nodes) {
-			ready = append(ready, id)
+		known, silent := t.known(v, v.Task(id), index, nodes)
+		if !known {
+			continue
+		}
+		ready = append(ready, id)
+		if len(silent) > 0 {
+			t.d.metrics.unheard.Inc()
+			t.d.cfg.Log.Warn("a task is stopped although nodes have not said that they send it nothing more: they are silent", "task", id, "nodes", silent)
 		}
 	}
 	for id, at := range began {
@@ -102,8 +109,9 @@ func (t *term) withdrawn(v *state.View, since map[string]uint64, began map[strin
 }
 
 // known reports whether every ready node that may know a task, and is heard of,
-// has index in effect. nodes remembers which may.
-func (t *term) known(v *state.View, task *state.Task, index uint64, nodes map[string][]*state.Node) bool {
+// has index in effect; silent are the others that do not have it. nodes
+// remembers which may.
+func (t *term) known(v *state.View, task *state.Task, index uint64, nodes map[string][]*state.Node) (known bool, silent []string) {
 	now := time.Now()
 	for _, n := range task.Networks {
 		on, ok := nodes[n.NetworkID]
@@ -111,11 +119,14 @@ func (t *term) known(v *state.View, task *state.Task, index uint64, nodes map[st
 			on = readyOn(v, n.NetworkID)
 			nodes[n.NetworkID] = on
 		}
-		if t.ledger.awaits(on, index, now) {
-			return false
+		waits, quiet := t.ledger.awaits(on, index, now)
+		if waits {
+			return false, nil
 		}
+		silent = append(silent, quiet...)
 	}
-	return true
+	slices.Sort(silent)
+	return true, slices.Compact(silent) // a node may be on several of the networks
 }
 
 // readyOn are the ready nodes that are on a network; all of them on ingress.

@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -134,13 +133,20 @@ func (l *ledger) applyLocked(a Applied) {
 }
 
 // awaits reports whether any of these nodes is there and does not have an index
-// in effect yet.
-func (l *ledger) awaits(nodes []*state.Node, index uint64, now time.Time) bool {
+// in effect yet, and which of them are not waited for because they are silent.
+func (l *ledger) awaits(nodes []*state.Node, index uint64, now time.Time) (waits bool, silent []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(nodes, func(n *state.Node) bool {
-		return l.words[n.ID].applied < index && now.Sub(l.lastLocked(n, now)) < awaitFor
-	})
+	for _, n := range nodes {
+		switch {
+		case l.words[n.ID].applied >= index:
+		case now.Sub(l.lastLocked(n, now)) < awaitFor:
+			return true, nil
+		default:
+			silent = append(silent, n.ID)
+		}
+	}
+	return false, silent
 }
 
 func (l *ledger) refuseLocked(n *state.Node, nodeID, boot string, now time.Time) (Refusal, bool) {

@@ -187,3 +187,21 @@ func TestHearRevivesOnlyByFreshWords(t *testing.T) {
 		t.Errorf("revived %v, want x", h.revived)
 	}
 }
+
+func TestSilentNodesAreNotWaitedForAndNamed(t *testing.T) {
+	v, start := cluster(3), now()
+	l := newLedger(start.Add(-time.Hour))
+	nodes := []*state.Node{v.Node("n01"), v.Node("n02"), v.Node("n03")}
+	batch := alive("m1", 0, "n01", "n03")
+	batch.Alive = append(batch.Alive, alive("m1", awaitFor, "n02").Alive...)
+	batch.Applied = []Applied{{NodeID: "n01", Boot: "boot of n01", Index: 7}}
+	l.hear(v, batch, start)
+	if waits, silent := l.awaits(nodes, 7, start); !waits || silent != nil {
+		t.Errorf("waits %v, silent %q, want to wait for n03", waits, silent)
+	}
+	batch.Applied[0] = Applied{NodeID: "n03", Boot: "boot of n03", Index: 9}
+	l.hear(v, batch, start)
+	if waits, silent := l.awaits(nodes, 7, start); waits || !cmp.Equal(silent, []string{"n02"}) {
+		t.Errorf("waits %v, silent %q, want n02 alone", waits, silent)
+	}
+}

@@ -12,6 +12,7 @@ type metrics struct {
 	downs    prometheus.Counter
 	brake    prometheus.Gauge
 	leaving  prometheus.Gauge
+	unheard  prometheus.Counter
 	withdraw prometheus.Histogram
 }
 
@@ -21,6 +22,7 @@ func newMetrics(r prometheus.Registerer, sessions func() int) (*metrics, error) 
 		refused:  prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_refused_total", Help: "Sessions refused."}),
 		downs:    prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_nodes_down_total", Help: "Nodes declared down by this manager."}),
 		leaving:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "shoal_dispatcher_tasks_leaving", Help: "Tasks that stop once all nodes know it."}),
+		unheard:  prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_withdraw_unheard_total", Help: "Tasks stopped without the word of a node that was silent."}),
 		withdraw: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "shoal_dispatcher_withdraw_seconds", Help: "Time until all nodes knew that a task stops.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
@@ -33,7 +35,7 @@ func newMetrics(r prometheus.Registerer, sessions func() int) (*metrics, error) 
 	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "shoal_dispatcher_sessions", Help: "Worker sessions that this manager holds."},
 		func() float64 { return float64(sessions()) })
 	var errs []error
-	for _, c := range []prometheus.Collector{m.statuses, m.refused, m.downs, m.brake, m.leaving, m.withdraw, gauge} {
+	for _, c := range []prometheus.Collector{m.statuses, m.refused, m.downs, m.brake, m.leaving, m.unheard, m.withdraw, gauge} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)
