@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +13,26 @@ import (
 	"shoal/internal/pki"
 	"shoal/overlay/check"
 )
+
+// requestAs is a request of whoever has this certificate; nil: of nobody known.
+func requestAs(t *testing.T, peer *pki.Credential, method, path string, body io.Reader) *http.Request {
+	t.Helper()
+	r := httptest.NewRequest(method, path, body)
+	r.TLS = nil
+	if peer == nil {
+		return r
+	}
+	cert, err := peer.GetClientCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
+	return r
+}
 
 // TestExamineByIdentity is this call's row of the matrix of RPCs and identities:
 // it is the one that workers answer too.
@@ -22,21 +43,8 @@ func TestExamineByIdentity(t *testing.T) {
 	n.cfg.GossipPort = 0 // 0 is always free
 	m := newMember(n, &record{NodeID: "w1", Listen: "0.0.0.0:0", Advertise: "127.0.0.1:2377"}, nil)
 	call := func(peer *pki.Credential, body string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest(http.MethodPost, check.Path, strings.NewReader(body))
-		r.TLS = nil
-		if peer != nil {
-			cert, err := peer.GetClientCertificate(nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			leaf, err := x509.ParseCertificate(cert.Certificate[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
-		}
 		w := httptest.NewRecorder()
-		m.examine(w, r)
+		m.examine(w, requestAs(t, peer, http.MethodPost, check.Path, strings.NewReader(body)))
 		return w
 	}
 	for role, want := range map[pki.Role]int{pki.RoleManager: http.StatusOK, pki.RoleWorker: http.StatusForbidden, pki.RoleClient: http.StatusForbidden} {

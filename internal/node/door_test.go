@@ -3,8 +3,6 @@ package node
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -28,21 +26,8 @@ func TestEngineDoorByIdentity(t *testing.T) {
 	n.engine = newEngineProxy(n.cfg)
 	m := newMember(n, &record{NodeID: "w1"}, nil)
 	call := func(peer *pki.Credential) int {
-		r := httptest.NewRequest(http.MethodGet, relay.Path+"/images/json", nil)
-		r.TLS = nil
-		if peer != nil {
-			cert, err := peer.GetClientCertificate(nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			leaf, err := x509.ParseCertificate(cert.Certificate[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
-		}
 		w := httptest.NewRecorder()
-		m.engineDoor().ServeHTTP(w, r)
+		m.engineDoor().ServeHTTP(w, requestAs(t, peer, http.MethodGet, relay.Path+"/images/json", nil))
 		if role := "may not call " + relay.Path; w.Code == http.StatusForbidden && strings.Contains(w.Body.String(), role) {
 			return http.StatusUnauthorized
 		}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"shoal/internal/backoff"
@@ -32,26 +32,11 @@ func WatchAddresses(ctx context.Context, log *slog.Logger, notify func()) error 
 	}
 }
 
-// watchAddressesOnce ends when the kernel has dropped what nobody read in time.
 func watchAddressesOnce(ctx context.Context, notify func()) error {
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 	if err != nil {
 		return fmt.Errorf("subscribe to changes of addresses: %w", err)
 	}
 	notify() // what came before is not told
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		<-ctx.Done()
-		socket.Close()
-		return nil
-	})
-	g.Go(func() error {
-		for {
-			if _, _, err := socket.Receive(); err != nil {
-				return fmt.Errorf("read changes of addresses: %w", err)
-			}
-			notify()
-		}
-	})
-	return g.Wait()
+	return receive(ctx, socket, func([]syscall.NetlinkMessage) { notify() })
 }

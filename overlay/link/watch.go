@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -51,6 +52,20 @@ func (l *Links) subscribe() (*nl.NetlinkSocket, error) {
 }
 
 func (l *Links) listen(ctx context.Context, socket *nl.NetlinkSocket, notify func()) error {
+	return receive(ctx, socket, func(messages []syscall.NetlinkMessage) {
+		for _, m := range messages {
+			l.reflect(m.Header.Type, m.Data)
+			if l.concerns(m.Header.Type, m.Data) {
+				notify()
+				break
+			}
+		}
+	})
+}
+
+// receive hands on what the kernel tells until ctx ends, or the kernel has
+// dropped what nobody read in time. It closes the socket.
+func receive(ctx context.Context, socket *nl.NetlinkSocket, each func([]syscall.NetlinkMessage)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		<-ctx.Done()
@@ -63,13 +78,7 @@ func (l *Links) listen(ctx context.Context, socket *nl.NetlinkSocket, notify fun
 			if err != nil {
 				return fmt.Errorf("read the kernel's events: %w", err)
 			}
-			for _, m := range messages {
-				l.reflect(m.Header.Type, m.Data)
-				if l.concerns(m.Header.Type, m.Data) {
-					notify()
-					break
-				}
-			}
+			each(messages)
 		}
 	})
 	return g.Wait()
