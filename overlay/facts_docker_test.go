@@ -4,6 +4,7 @@ package overlay
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os/exec"
 	"runtime"
@@ -85,4 +86,23 @@ func BenchmarkFacts(b *testing.B) {
 		HasIPv6()
 		routerLinks()
 	}
+}
+
+// TestAuditWaitsForTheFirstFabric: a daemon that starts does not know yet what
+// the one before it has set up.
+func TestAuditWaitsForTheFirstFabric(t *testing.T) {
+	inNamespace(t)
+	for _, made := range []string{"ip link add shoal0 type bridge", "nft add table inet shoal"} {
+		run(t, made)
+	}
+	p, err := newParts(Config{NodeID: "n1", TunnelKey: make([]byte, 32), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close(p.cfg.Log)
+	if f, err := p.audit(); err != nil || len(f.repaired) > 0 {
+		t.Errorf("audit: err %v, repaired %q", err, f.repaired)
+	}
+	run(t, "ip link show shoal0")
+	run(t, "nft list table inet shoal")
 }

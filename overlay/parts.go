@@ -165,8 +165,12 @@ func (p *parts) take(got filter.Result, f *finding) {
 }
 
 // audit compares everything with what was last applied. An error of one part
-// does not keep the others from being looked at.
+// does not keep the others from being looked at. Before anything was applied, it
+// touches nothing: what an earlier process has left serves on.
 func (p *parts) audit() (f finding, err error) {
+	if !p.began {
+		return f, nil
+	}
 	rules, filterErr := p.filter.Audit()
 	p.take(rules, &f)
 	repaired, tunnelErr := p.tunnel.Audit()

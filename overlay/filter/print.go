@@ -1,10 +1,12 @@
 package filter
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/vishvananda/netlink/nl"
@@ -78,16 +80,21 @@ func takePrint() (print, error) {
 }
 
 func (p print) addRules(table string) error {
+	rules, err := rulesOf(table)
+	for _, m := range rules {
+		p.add("chain "+attr(m, unix.NFTA_RULE_CHAIN), m, unix.NFTA_RULE_HANDLE, unix.NFTA_RULE_POSITION)
+	}
+	return err
+}
+
+// rulesOf returns the rules of a table as the kernel tells them: the library
+// cannot read all that it can be told to write.
+func rulesOf(table string) ([][]byte, error) {
 	rules, err := ask(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, unix.NLM_F_DUMP, nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(table)))
 	if err != nil {
-		return fmt.Errorf("nftables: list rules: %w", err)
+		return nil, fmt.Errorf("nftables: list rules: %w", err)
 	}
-	for _, m := range rules {
-		if attr(m, unix.NFTA_RULE_TABLE) == table {
-			p.add("chain "+attr(m, unix.NFTA_RULE_CHAIN), m, unix.NFTA_RULE_HANDLE, unix.NFTA_RULE_POSITION)
-		}
-	}
-	return nil
+	return slices.DeleteFunc(rules, func(m []byte) bool { return attr(m, unix.NFTA_RULE_TABLE) != table }), nil
 }
 
 func (p print) addSet(name string) error {
@@ -153,17 +160,22 @@ next:
 	p[name] = [32]byte(h.Sum(nil))
 }
 
+// attr returns a name that a message brings.
 func attr(message []byte, kind uint16) string {
+	return string(bytes.TrimSuffix(attrBytes(message, kind), []byte{0}))
+}
+
+func attrBytes(message []byte, kind uint16) []byte {
 	attrs, err := nl.ParseRouteAttr(message[4:])
 	if err != nil {
-		return ""
+		return nil
 	}
 	for _, a := range attrs {
-		if a.Attr.Type&nl.NLA_TYPE_MASK == kind && len(a.Value) > 0 {
-			return string(a.Value[:len(a.Value)-1])
+		if a.Attr.Type&nl.NLA_TYPE_MASK == kind {
+			return a.Value
 		}
 	}
-	return ""
+	return nil
 }
 
 // plausible reports whether a table has at least the chains that it should.

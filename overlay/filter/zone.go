@@ -55,7 +55,7 @@ func setZones(w Want) error {
 	}
 	b := newBatch(conn)
 	wanted := elementsOf(w)[mapZones]
-	stands := w.MeshLink != "" && zonesStand(conn, exprs)
+	stands := w.MeshLink != "" && zonesStand(exprs)
 	if stands {
 		have, err := conn.GetSetElements(b.known(mapZones))
 		if err != nil {
@@ -76,9 +76,9 @@ func setZones(w Want) error {
 
 // zonesStand reports whether the rule, and it alone, is there: rules are changed
 // as a whole, so the note that comes with it tells what it says.
-func zonesStand(conn *nftables.Conn, exprs []byte) bool {
-	rules, err := conn.GetRules(zonesTable(), &nftables.Chain{Name: chainZones})
-	return err == nil && len(rules) == 1 && bytes.Equal(rules[0].UserData, noteOf(exprs))
+func zonesStand(exprs []byte) bool {
+	rules, err := rulesOf(ZonesName)
+	return err == nil && len(rules) == 1 && bytes.Equal(attrBytes(rules[0], unix.NFTA_RULE_USERDATA), noteOf(exprs))
 }
 
 // noteOf is short enough for a rule's note, which ends at 256 bytes.
