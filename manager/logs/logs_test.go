@@ -298,7 +298,7 @@ func TestFollowGoesOnAfterANodeWasLost(t *testing.T) {
 		_, _ = w1.Write(line(stdcopy.Stdout, 4, "", "after"))
 		f.text()
 		out, errs, err := demux(t, &f.out)
-		if len(out) != 3 || err != nil || len(errs) != 2 || !strings.Contains(errs[0], "task.id=t1 warning: the log of web.1.t1 on node n1 breaks off here: node n1 cannot") {
+		if len(out) != 3 || err != nil || len(errs) != 1 || !strings.Contains(errs[0], "task.id=t1 warning: the log of web.1.t1 on node n1 breaks off here: node n1 was lost") {
 			t.Errorf("out %q\nerr %q\n%v", out, errs, err)
 		}
 		if last := n.asked[len(n.asked)-1]; !strings.Contains(last, "since=1795651201.000000001") || !strings.Contains(last, "tail=all") {

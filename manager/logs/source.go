@@ -29,7 +29,7 @@ type source struct {
 // reach it tries again, and goes on where it stopped.
 func (s *source) follow(ctx context.Context) error {
 	wait := backoff.Backoff{Min: 200 * time.Millisecond, Max: 5 * time.Second}
-	said := ""
+	said := false
 	for {
 		before := s.last
 		err := s.copy(ctx)
@@ -38,10 +38,10 @@ func (s *source) follow(ctx context.Context) error {
 		}
 		if s.last != before {
 			wait.Reset()
-			said = ""
+			said = false
 		}
-		if err != nil && !errdefs.IsNotFound(err) && err.Error() != said {
-			said = err.Error() // once for a reason: it may take hours
+		if err != nil && !errdefs.IsNotFound(err) && !said {
+			said = true // once, until there is more: reasons change while it goes on
 			if err := s.warn(err); err != nil {
 				return err
 			}
