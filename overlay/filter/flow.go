@@ -23,6 +23,8 @@ type flows struct {
 
 	mu     sync.Mutex
 	doomed doomed
+	busy   bool   // forget runs
+	back   doomed // what has come back since it began
 }
 
 // doomed are endpoints whose connections are to be forgotten.
@@ -39,13 +41,14 @@ func newFlows() *flows { return &flows{wake: make(chan struct{}, 1)} }
 func (f *flows) doom(d, back doomed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for a := range back.gone {
-		delete(f.doomed.gone, a)
+	f.doomed = f.doomed.without(back).and(d)
+	if f.busy {
+		f.back = f.back.without(d).and(back)
 	}
-	for a := range back.stopped {
-		delete(f.doomed.stopped, a)
-	}
-	f.doomed = f.doomed.and(d)
+	f.wakeLocked()
+}
+
+func (f *flows) wakeLocked() {
 	if len(f.doomed.gone)+len(f.doomed.stopped) == 0 {
 		return
 	}
@@ -57,13 +60,26 @@ func (f *flows) doom(d, back doomed) {
 
 func (d doomed) and(o doomed) doomed {
 	join := func(a, b map[netip.Addr]bool) map[netip.Addr]bool {
-		if len(a) == 0 {
-			return b
+		if len(b) == 0 {
+			return a
 		}
-		maps.Copy(a, b)
-		return a
+		both := maps.Clone(b)
+		maps.Copy(both, a)
+		return both
 	}
 	return doomed{join(d.gone, o.gone), join(d.stopped, o.stopped)}
+}
+
+func (d doomed) without(o doomed) doomed {
+	rest := func(a, b map[netip.Addr]bool) map[netip.Addr]bool {
+		if len(a) == 0 || len(b) == 0 {
+			return a
+		}
+		left := maps.Clone(a)
+		maps.DeleteFunc(left, func(addr netip.Addr, _ bool) bool { return b[addr] })
+		return left
+	}
+	return doomed{rest(d.gone, o.gone), rest(d.stopped, o.stopped)}
 }
 
 // ResetFlows forgets the connections of endpoints that Apply has found to be
@@ -76,7 +92,7 @@ func (f *Filter) ResetFlows(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		n, err := f.flows.forget()
+		n, err := f.flows.forget(doomed.forget)
 		if n > 0 {
 			f.log.Debug("connections of endpoints that are gone were reset", "count", n)
 		}
@@ -91,14 +107,20 @@ func (f *Filter) ResetFlows(ctx context.Context) error {
 	}
 }
 
-// forget does what is to be done; what fails stays so.
-func (f *flows) forget() (n int, err error) {
+// forget does what is to be done; what fails stays so, but for what has come
+// back meanwhile.
+func (f *flows) forget(do func(doomed) (int, error)) (n int, err error) {
 	f.mu.Lock()
 	d := f.doomed
-	f.doomed = doomed{}
+	f.doomed, f.back, f.busy = doomed{}, doomed{}, true
 	f.mu.Unlock()
-	if n, err = d.forget(); err != nil {
-		f.doom(d, doomed{})
+	n, err = do(d)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.busy = false
+	if err != nil {
+		f.doomed = d.without(f.back).and(f.doomed)
+		f.wakeLocked()
 	}
 	return n, err
 }

@@ -149,6 +149,19 @@ func TestWhatComesBackIsSpared(t *testing.T) {
 	if len(f.doomed.gone) != 1 || !f.doomed.gone[netip.MustParseAddr("10.0.0.2")] || len(f.doomed.stopped) != 0 {
 		t.Errorf("doomed are %v", f.doomed)
 	}
+	// While they are being forgotten, which fails, one comes back and another goes.
+	_, err := f.forget(func(d doomed) (int, error) {
+		f.doom(doomed{gone: set("10.0.0.4")}, doomed{gone: set("10.0.0.2"), stopped: set("10.0.0.5")})
+		return 0, errors.New("busy")
+	})
+	if err == nil || len(f.doomed.gone) != 1 || !f.doomed.gone[netip.MustParseAddr("10.0.0.4")] {
+		t.Errorf("%v; doomed are %v", err, f.doomed)
+	}
+	for range 2 { // the second time there is nothing left
+		if _, err := f.forget(func(doomed) (int, error) { return 0, nil }); err != nil || len(f.doomed.gone) != 0 {
+			t.Errorf("%v; doomed are %v", err, f.doomed)
+		}
+	}
 }
 
 // TestFlowsAreResetInTheBackground runs as a daemon does: Apply says what is
