@@ -206,6 +206,9 @@ func TestHelpIsComplete(t *testing.T) {
 		if !strings.HasPrefix(b.String(), "Usage:  "+c.path()) {
 			t.Errorf("%s: %s", c.path(), b.String())
 		}
+		if example := strings.Contains(b.String(), "\nExamples:\n  "); example != (len(c.commands) == 0) && !c.hidden {
+			t.Errorf("%s: an example: %v", c.path(), example)
+		}
 		for _, sub := range c.commands {
 			walk(sub)
 		}

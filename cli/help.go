@@ -27,6 +27,9 @@ func writeHelp(w io.Writer, c *command) {
 		}
 		fmt.Fprintf(w, "\nAliases:\n  %s\n", strings.Join(names, ", "))
 	}
+	if lines := examplesOf(c); len(lines) > 0 {
+		fmt.Fprintf(w, "\nExamples:\n  %s\n", strings.Join(lines, "\n  "))
+	}
 	writeCommands(w, c)
 	writeFlags(w, c)
 	if len(c.commands) > 0 {
