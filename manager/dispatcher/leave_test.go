@@ -9,6 +9,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 
 	"shoal/internal/taskstate"
+	"shoal/manager/dispatcher"
 	"shoal/raftstore/state"
 	"shoal/raftstore/state/statetest"
 )
@@ -153,7 +154,7 @@ func TestWithdrawalDoesNotWaitForNodesThatAreGone(t *testing.T) {
 	fabricScenario(t, func(t *testing.T, l *lab, _ []*worker) {
 		l.net.setCut("n2", true)
 		l.shutdown("a")
-		l.checkSoon("n2 is cut off", "a", time.Second, 3*time.Second)
+		l.checkSoon("n2 is cut off, and down then", "a", 6*time.Second, dispatcher.DownAfter+time.Second)
 		settle(10 * time.Second)
 		l.checkNode("n2", swarm.NodeStateDown)
 		l.shutdown("p")

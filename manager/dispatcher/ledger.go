@@ -22,10 +22,10 @@ const (
 	// well below DownAfterDead, so that the first nodes of a storm are not
 	// declared down before its size shows.
 	suspectAfter = 4 * Heartbeat
-	// awaitFor is the silence for which a task that leaves waits for a node: the
-	// time in which a worker finds another manager and a new leader hears of all.
-	// It is well below the 5 s after which a worker stops such a task anyway.
-	awaitFor = 2500 * time.Millisecond
+	// awaitFor is the silence for which a task that leaves waits for a node: until
+	// it would be down, but for the brake. A node that is merely slow goes on
+	// sending. It is below the time after which a worker stops such a task anyway.
+	awaitFor = DownAfter + time.Second
 )
 
 // ledger is what the leader has heard of each node in its term. A new leader

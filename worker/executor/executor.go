@@ -85,9 +85,9 @@ const (
 	auditPeriod                                 = 10 * time.Second
 	parallelPulls, parallelLooks, parallelStops = 3, 16, 64
 	// withdrawTime is how long a task that is to stop waits for all nodes to
-	// send it nothing new. 5s: nodes that do not answer are down by 8 s, and a
-	// user who removes a service should not wait for them.
-	withdrawTime = 5 * time.Second
+	// send it nothing new. 10s: nodes that do not answer are down, and not waited
+	// for, by 8 s.
+	withdrawTime = 10 * time.Second
 	// settleTime is how long it runs on once they do, for packets that are under
 	// way. 1s: half of what Swarm waits, which knows nothing of the others.
 	settleTime = time.Second
