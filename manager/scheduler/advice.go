@@ -54,22 +54,32 @@ type Step struct {
 	NodeID      string // empty: it changes the service
 	Key, Value  string
 	Amount, Was int64
+	Free        int64    // of what is reserved, exactly; below 0: more is in use than there is
 	Holders     []string // ids of services
 }
 
 // fault is a filter's refusal: any of the steps mends it.
 type fault []Step
 
-// Advise returns what would let a pending task be placed, the cheapest first,
-// with at most three ways. It asks the same filters as a round does, of nodes
-// and specs that are as they would be after the change.
-func Advise(v *state.View, t *state.Task, now time.Time) []Advice {
+// Refusal is why a node does not take a task: one step for each thing that is
+// amiss there, of those that would mend it.
+type Refusal struct {
+	NodeID string
+	Steps  []Step
+}
+
+// Examine returns why each node refuses a pending task, and what would let it
+// be placed, the cheapest first, with at most three ways. It asks the same
+// filters as a round does: for advice, of nodes and specs that are as they
+// would be after the change.
+func Examine(v *state.View, t *state.Task, now time.Time) ([]Refusal, []Advice) {
 	revision := v.Revision(t.ServiceID, t.Revision)
 	if revision == nil {
-		return nil
+		return nil, nil
 	}
 	a := &adviser{nodes: newNodeSet(), task: t, revision: revision, demand: newDemand(revision)}
 	a.nodes.sync(v, now)
+	var refusals []Refusal
 	best := map[string]proposal{}
 	least := maxFaults
 	for n := range v.Nodes() {
@@ -78,24 +88,29 @@ func Advise(v *state.View, t *state.Task, now time.Time) []Advice {
 		}
 		info := a.nodes.nodes[n.ID]
 		faults := a.faults(info)
-		if len(faults) == 0 || len(faults) > least {
+		if len(faults) == 0 {
 			continue
 		}
-		for _, steps := range product(faults) {
-			if !a.helps(info, steps) {
-				continue
-			}
+		refusals = append(refusals, refusalOf(n.ID, faults))
+		for _, p := range a.propose(info, faults, least) {
 			if len(faults) < least {
 				least = len(faults)
 				clear(best)
 			}
-			p := proposal{Advice{Steps: steps, NodeID: n.ID}, info}
 			if old, ok := best[p.key()]; !ok || p.better(old) {
 				best[p.key()] = p
 			}
 		}
 	}
-	return a.choose(best)
+	return refusals, a.choose(best)
+}
+
+func refusalOf(nodeID string, faults []fault) Refusal {
+	r := Refusal{NodeID: nodeID}
+	for _, f := range faults {
+		r.Steps = append(r.Steps, f[len(f)-1])
+	}
+	return r
 }
 
 // adviser looks for ways to place one task.
@@ -113,6 +128,20 @@ func (a *adviser) faults(n *nodeInfo) (all []fault) {
 		}
 	}
 	return all
+}
+
+// propose returns the ways to have a node take the task, unless more than most
+// things are amiss.
+func (a *adviser) propose(n *nodeInfo, faults []fault, most int) (ways []proposal) {
+	if len(faults) > most {
+		return nil
+	}
+	for _, steps := range product(faults) {
+		if a.helps(n, steps) {
+			ways = append(ways, proposal{Advice{Steps: steps, NodeID: n.node.ID}, n})
+		}
+	}
+	return ways
 }
 
 // product returns every way to take one step for each fault.

@@ -22,6 +22,11 @@ func holding(serviceID string, n int, nodeID string) (tasks []state.Object) {
 	return tasks
 }
 
+func advise(v *state.View) []Advice {
+	_, advice := Examine(v, v.Task("web.001"), time.Now())
+	return advice
+}
+
 func memoryOf(bytes int64) func(*state.Node) {
 	return func(n *state.Node) { n.Description.Resources.MemoryBytes = bytes }
 }
@@ -68,15 +73,15 @@ func TestAdvice(t *testing.T) {
 			reserve(0, 9<<30), []state.Object{statetest.Node("n1"), statetest.Node("n2", memoryOf(4<<30)), statetest.Node("n3", statetest.Drained, memoryOf(16<<30))},
 			[]Advice{
 				{Steps: []Step{{Kind: Activate, NodeID: "n3"}}, NodeID: "n3"},
-				{Steps: []Step{{Kind: LowerMemory, Amount: 8 << 30, Was: 9 << 30}}, NodeID: "n1", Nodes: 1},
+				{Steps: []Step{{Kind: LowerMemory, Amount: 8 << 30, Was: 9 << 30, Free: 8 << 30}}, NodeID: "n1", Nodes: 1},
 			},
 		},
 		"memory is short everywhere": {
 			reserve(0, 1<<30), []state.Object{statetest.Node("n1", memoryOf(3<<20))},
-			[]Advice{{Steps: []Step{{Kind: LowerMemory, Was: 1 << 30}}, NodeID: "n1", Nodes: 1}},
+			[]Advice{{Steps: []Step{{Kind: LowerMemory, Was: 1 << 30, Free: 3 << 20}}, NodeID: "n1", Nodes: 1}},
 		},
-		"CPUs":    {reserve(6e9, 0), []state.Object{statetest.Node("n1")}, []Advice{{Steps: []Step{{Kind: LowerCPU, Amount: 4e9, Was: 6e9}}, NodeID: "n1", Nodes: 1}}},
-		"generic": {wantGeneric("gpu", 3), []state.Object{statetest.Node("n1", resourcesOf("gpu", 2))}, []Advice{{Steps: []Step{{Kind: LowerGeneric, Key: "gpu", Amount: 2, Was: 3}}, NodeID: "n1", Nodes: 1}}},
+		"CPUs":    {reserve(6e9, 0), []state.Object{statetest.Node("n1")}, []Advice{{Steps: []Step{{Kind: LowerCPU, Amount: 4e9, Was: 6e9, Free: 4e9}}, NodeID: "n1", Nodes: 1}}},
+		"generic": {wantGeneric("gpu", 3), []state.Object{statetest.Node("n1", resourcesOf("gpu", 2))}, []Advice{{Steps: []Step{{Kind: LowerGeneric, Key: "gpu", Amount: 2, Was: 3, Free: 2}}, NodeID: "n1", Nodes: 1}}},
 		"replicas": {
 			place(swarm.Placement{MaxReplicas: 1}),
 			slices.Concat([]state.Object{statetest.Node("n1"), statetest.Node("n2")}, holding("web", 2, "n1"), holding("web", 1, "n2")),
@@ -101,25 +106,44 @@ func TestAdvice(t *testing.T) {
 		"two things at once": {
 			func(s *swarm.ServiceSpec) { reserve(0, 9<<30)(s); constrained("node.labels.ssd == yes")(s) }, []state.Object{statetest.Node("n1")},
 			[]Advice{
-				{Steps: []Step{{Kind: LowerMemory, Amount: 8 << 30, Was: 9 << 30}, {Kind: AddLabel, NodeID: "n1", Key: "ssd", Value: "yes"}}, NodeID: "n1"},
-				{Steps: []Step{{Kind: LowerMemory, Amount: 8 << 30, Was: 9 << 30}, {Kind: DropConstraint, Value: "node.labels.ssd == yes"}}, NodeID: "n1", Nodes: 1},
+				{Steps: []Step{{Kind: LowerMemory, Amount: 8 << 30, Was: 9 << 30, Free: 8 << 30}, {Kind: AddLabel, NodeID: "n1", Key: "ssd", Value: "yes"}}, NodeID: "n1"},
+				{Steps: []Step{{Kind: LowerMemory, Amount: 8 << 30, Was: 9 << 30, Free: 8 << 30}, {Kind: DropConstraint, Value: "node.labels.ssd == yes"}}, NodeID: "n1", Nodes: 1},
 			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := storeOf(c.objs, service("web", c.spec), pending("web", 1)).View()
-			if diff := gocmp.Diff(c.want, Advise(v, v.Task("web.001"), time.Now())); diff != "" {
+			if diff := gocmp.Diff(c.want, advise(v)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
+func TestExamineSaysAllThatIsAmiss(t *testing.T) {
+	store := storeOf([]state.Object{statetest.Node("n1", memoryOf(1<<30), statetest.Drained), statetest.Node("n2"), statetest.Node("n3")},
+		service("web", reserve(0, 2<<30), place(swarm.Placement{Constraints: []string{"node.labels.zone==a", "node.hostname!=n2"}})),
+		service("fat", reserve(0, 3<<30)), holding("fat", 1, "n1"), pending("web", 1))
+	got, _ := Examine(store.View(), store.View().Task("web.001"), time.Now())
+	zone, host := Step{Kind: DropConstraint, Value: "node.labels.zone==a"}, Step{Kind: DropConstraint, Value: "node.hostname!=n2"}
+	want := []Refusal{
+		{NodeID: "n1", Steps: []Step{{Kind: Activate, NodeID: "n1"}, {Kind: LowerMemory, Was: 2 << 30, Free: -2 << 30}, zone}},
+		{NodeID: "n2", Steps: []Step{zone, host}},
+		{NodeID: "n3", Steps: []Step{zone}},
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if refusals, advice := Examine(store.View(), &state.Task{ServiceID: "gone"}, time.Now()); refusals != nil || advice != nil {
+		t.Errorf("of a service that is gone: %v, %v", refusals, advice)
+	}
+}
+
 func TestAdviceForTheTaskOfANodeIsAboutThatNode(t *testing.T) {
 	store := storeOf([]state.Object{statetest.Node("n1", memoryOf(1<<30)), statetest.Node("n2")}, service("web", reserve(0, 2<<30)),
 		pending("web", 1, func(t *state.Task) { t.NodeID, t.Slot = "n1", 0 }))
-	want := []Advice{{Steps: []Step{{Kind: LowerMemory, Amount: 1 << 30, Was: 2 << 30}}, NodeID: "n1"}}
-	if diff := gocmp.Diff(want, Advise(store.View(), store.View().Task("web.001"), time.Now())); diff != "" {
+	want := []Advice{{Steps: []Step{{Kind: LowerMemory, Amount: 1 << 30, Was: 2 << 30, Free: 1 << 30}}, NodeID: "n1"}}
+	if diff := gocmp.Diff(want, advise(store.View())); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -136,8 +160,8 @@ func TestAdviceHelps(t *testing.T) {
 		if v.Node(where) != nil {
 			return // it fits
 		}
-		advice := Advise(v, v.Task("web.001"), time.Now())
-		if diff := gocmp.Diff(advice, Advise(v, v.Task("web.001"), time.Now())); diff != "" {
+		advice := advise(v)
+		if diff := gocmp.Diff(advice, advise(v)); diff != "" {
 			t.Fatalf("the second time it is other advice:\n%s", diff)
 		}
 		for _, a := range advice {

@@ -29,7 +29,7 @@ func mendAvailability(_ *adviser, n *nodeInfo) (faults []fault) {
 
 func mendCPU(a *adviser, n *nodeInfo) []fault {
 	free := max(n.freeCPU(), 0)
-	return []fault{{{Kind: LowerCPU, Amount: free - free%cpuStep, Was: a.demand.resources.nanoCPUs}}}
+	return []fault{{{Kind: LowerCPU, Amount: free - free%cpuStep, Was: a.demand.resources.nanoCPUs, Free: n.freeCPU()}}}
 }
 
 func mendMemory(a *adviser, n *nodeInfo) []fault {
@@ -37,7 +37,7 @@ func mendMemory(a *adviser, n *nodeInfo) []fault {
 	if free -= free % memoryStep; free < leastMemory {
 		free = 0
 	}
-	return []fault{{{Kind: LowerMemory, Amount: free, Was: a.demand.resources.memory}}}
+	return []fault{{{Kind: LowerMemory, Amount: free, Was: a.demand.resources.memory, Free: n.freeMemory()}}}
 }
 
 func mendGeneric(a *adviser, n *nodeInfo) (faults []fault) {
@@ -45,8 +45,8 @@ func mendGeneric(a *adviser, n *nodeInfo) (faults []fault) {
 		if n.missing([]swarm.DiscreteGenericResource{w}) == "" {
 			continue
 		}
-		free := max(int64(len(n.freeNamed(w.Kind))), n.freeDiscrete(w.Kind), 0)
-		faults = append(faults, fault{{Kind: LowerGeneric, Key: w.Kind, Amount: free, Was: w.Value}})
+		free := max(int64(len(n.freeNamed(w.Kind))), n.freeDiscrete(w.Kind))
+		faults = append(faults, fault{{Kind: LowerGeneric, Key: w.Kind, Amount: max(free, 0), Was: w.Value, Free: free}})
 	}
 	return faults
 }
