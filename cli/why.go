@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"net/url"
+	"time"
 
 	"shoal/cli/format"
 )
@@ -22,7 +23,7 @@ func (s *shell) whyCommand() *command {
 				return err
 			}
 			if form == "" {
-				format.WriteWhy(s.out, w)
+				format.WriteWhy(s.out, w, time.Now())
 				return nil
 			}
 			return format.Write(s.out, format.Table{}, form, false, []format.Why{w})

@@ -68,6 +68,11 @@ type Refusal struct {
 	Steps  []Step
 }
 
+// Lacks reports whether one of the things that are amiss is of one of the kinds.
+func (r Refusal) Lacks(kinds ...Kind) bool {
+	return slices.ContainsFunc(r.Steps, func(s Step) bool { return slices.Contains(kinds, s.Kind) })
+}
+
 // Examine returns why each node refuses a pending task, and what would let it
 // be placed, the cheapest first, with at most three ways. It asks the same
 // filters as a round does: for advice, of nodes and specs that are as they

@@ -128,7 +128,9 @@ func refuseAvailability(n *nodeInfo, _ *demand, _ string) string {
 	return ""
 }
 
-func (n *nodeInfo) freeCPU() int64 { return n.node.Description.Resources.NanoCPUs - n.reserved.nanoCPUs }
+func (n *nodeInfo) freeCPU() int64 {
+	return n.node.Description.Resources.NanoCPUs - n.reserved.nanoCPUs
+}
 
 func refuseCPU(n *nodeInfo, d *demand, _ string) string {
 	if d.resources.nanoCPUs > 0 && d.resources.nanoCPUs > n.freeCPU() {
