@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -81,7 +82,7 @@ func (w witness) state(ctx context.Context, t *state.Task) (*container.State, er
 	}
 	defer body.Close()
 	var got struct{ State *container.State }
-	if err := json.NewDecoder(io.LimitReader(body, maxInspect)).Decode(&got); err != nil {
+	if err := json.NewDecoder(io.LimitReader(body, maxInspect)).Decode(&got); err != nil { //nolint:musttag // named as in Docker's API
 		return nil, fmt.Errorf("what node %s says of the container cannot be read: %w", w.name(t.NodeID), err)
 	}
 	return got.State, nil
@@ -99,10 +100,8 @@ func (w witness) reason(ctx context.Context, t *state.Task, err error) string {
 
 // missing adds a reason, once.
 func missing(reasons []string, reason string) []string {
-	for _, known := range reasons {
-		if known == reason {
-			return reasons
-		}
+	if slices.Contains(reasons, reason) {
+		return reasons
 	}
 	return append(reasons, reason)
 }

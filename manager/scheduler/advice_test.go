@@ -53,31 +53,36 @@ func TestAdvice(t *testing.T) {
 			},
 		},
 		"a label is in the way": {
-			constrained("node.labels.zone != a"), []state.Object{statetest.Node("n1", statetest.Label("zone", "A"))},
+			constrained("node.labels.zone != a"),
+			[]state.Object{statetest.Node("n1", statetest.Label("zone", "A"))},
 			[]Advice{
 				{Steps: []Step{{Kind: RemoveLabel, NodeID: "n1", Key: "zone"}}, NodeID: "n1"},
 				{Steps: []Step{{Kind: DropConstraint, Value: "node.labels.zone != a"}}, NodeID: "n1", Nodes: 1},
 			},
 		},
 		"nothing but the constraint can go": {
-			constrained("node.hostname == n9"), []state.Object{statetest.Node("n1")},
+			constrained("node.hostname == n9"),
+			[]state.Object{statetest.Node("n1")},
 			[]Advice{{Steps: []Step{{Kind: DropConstraint, Value: "node.hostname == n9"}}, NodeID: "n1", Nodes: 1}},
 		},
 		"one label cannot be two": {
-			constrained("node.labels.zone == a", "node.labels.zone == b"), []state.Object{statetest.Node("n1", statetest.Label("zone", "a"))},
+			constrained("node.labels.zone == a", "node.labels.zone == b"),
+			[]state.Object{statetest.Node("n1", statetest.Label("zone", "a"))},
 			[]Advice{
 				{Steps: []Step{{Kind: DropConstraint, Value: "node.labels.zone == b"}}, NodeID: "n1", Nodes: 1},
 			},
 		},
 		"memory": {
-			reserve(0, 9<<30), []state.Object{statetest.Node("n1"), statetest.Node("n2", memoryOf(4<<30)), statetest.Node("n3", statetest.Drained, memoryOf(16<<30))},
+			reserve(0, 9<<30),
+			[]state.Object{statetest.Node("n1"), statetest.Node("n2", memoryOf(4<<30)), statetest.Node("n3", statetest.Drained, memoryOf(16<<30))},
 			[]Advice{
 				{Steps: []Step{{Kind: Activate, NodeID: "n3"}}, NodeID: "n3"},
 				{Steps: []Step{{Kind: LowerMemory, Amount: 8 << 30, Was: 9 << 30, Free: 8 << 30}}, NodeID: "n1", Nodes: 1},
 			},
 		},
 		"memory is short everywhere": {
-			reserve(0, 1<<30), []state.Object{statetest.Node("n1", memoryOf(3<<20))},
+			reserve(0, 1<<30),
+			[]state.Object{statetest.Node("n1", memoryOf(3<<20))},
 			[]Advice{{Steps: []Step{{Kind: LowerMemory, Was: 1 << 30, Free: 3 << 20}}, NodeID: "n1", Nodes: 1}},
 		},
 		"CPUs":    {reserve(6e9, 0), []state.Object{statetest.Node("n1")}, []Advice{{Steps: []Step{{Kind: LowerCPU, Amount: 4e9, Was: 6e9, Free: 4e9}}, NodeID: "n1", Nodes: 1}}},
@@ -92,19 +97,23 @@ func TestAdvice(t *testing.T) {
 			[]Advice{{Steps: []Step{{Kind: ChangePort, Key: "tcp", Amount: 80, Holders: []string{"proxy"}}}, NodeID: "n1", Nodes: 1}},
 		},
 		"a plugin": {
-			logDriver("loki"), []state.Object{statetest.Node("n1", plugins(swarm.PluginDescription{Type: "Log", Name: "json-file"}))},
+			logDriver("loki"),
+			[]state.Object{statetest.Node("n1", plugins(swarm.PluginDescription{Type: "Log", Name: "json-file"}))},
 			[]Advice{{Steps: []Step{{Kind: AddPlugin, NodeID: "n1", Key: "Log", Value: "loki"}}, NodeID: "n1"}},
 		},
 		"the platform": {
-			place(swarm.Placement{Platforms: []swarm.Platform{{OS: "linux", Architecture: "amd64"}}}), []state.Object{statetest.Node("n1", arm)},
+			place(swarm.Placement{Platforms: []swarm.Platform{{OS: "linux", Architecture: "amd64"}}}),
+			[]state.Object{statetest.Node("n1", arm)},
 			[]Advice{{Steps: []Step{{Kind: ChangeImage, Value: "linux/arm64"}}, NodeID: "n1", Nodes: 1}},
 		},
 		"a node that is down": {
-			func(*swarm.ServiceSpec) {}, []state.Object{statetest.Node("n1", statetest.Down)},
+			func(*swarm.ServiceSpec) {},
+			[]state.Object{statetest.Node("n1", statetest.Down)},
 			[]Advice{{Steps: []Step{{Kind: Revive, NodeID: "n1"}}, NodeID: "n1"}},
 		},
 		"two things at once": {
-			func(s *swarm.ServiceSpec) { reserve(0, 9<<30)(s); constrained("node.labels.ssd == yes")(s) }, []state.Object{statetest.Node("n1")},
+			func(s *swarm.ServiceSpec) { reserve(0, 9<<30)(s); constrained("node.labels.ssd == yes")(s) },
+			[]state.Object{statetest.Node("n1")},
 			[]Advice{
 				{Steps: []Step{{Kind: LowerMemory, Amount: 8 << 30, Was: 9 << 30, Free: 8 << 30}, {Kind: AddLabel, NodeID: "n1", Key: "ssd", Value: "yes"}}, NodeID: "n1"},
 				{Steps: []Step{{Kind: LowerMemory, Amount: 8 << 30, Was: 9 << 30, Free: 8 << 30}, {Kind: DropConstraint, Value: "node.labels.ssd == yes"}}, NodeID: "n1", Nodes: 1},
