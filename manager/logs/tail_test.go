@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/docker/docker/pkg/stdcopy"
 
@@ -57,3 +59,31 @@ func errText(err error) string {
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errors.New("gone") }
+
+// An engine that does not end its answer costs a line: the log of a container
+// that is not followed has an end.
+func TestALogThatDoesNotEndIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, n := world(statetest.Task("t1", "web", 1, "n1", withContainer), statetest.Task("t2", "web", 2, "n2", withContainer), statetest.Task("t3", "web", 3, "n3", withContainer))
+		stuck, feed := io.Pipe()
+		defer feed.Close()
+		n.set("c-t1", live(stuck))
+		n.set("c-t2", fixed(line(stdcopy.Stdout, 1, "-", "two")))
+		n.set("c-t3", func(ctx context.Context, _ url.Values) (io.ReadCloser, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		began := time.Now()
+		go func() {
+			time.Sleep(idleTime / 2)
+			_, _ = feed.Write(line(stdcopy.Stdout, 1, "-", "one"))
+		}()
+		out, _, err := demux(t, get(server(store, n), "/services/web/logs?stdout=1&stderr=1").Body)
+		if !slices.Equal(out, []string{"one", "two"}) || time.Since(began) != idleTime*3/2 {
+			t.Errorf("after %s: %q", time.Since(began), out)
+		}
+		if text := errText(err); !strings.Contains(text, "node n1 was given up: it has not said anything for 10s") || !strings.Contains(text, "node n3 was given up") {
+			t.Errorf("it ends with %q", text)
+		}
+	})
+}
