@@ -138,6 +138,9 @@ func explainService(v *state.View, s *state.Service, now time.Time) finding {
 		why.Cause = fmt.Sprintf("task %s: %s", inner.Name, inner.Cause)
 		why.Evidence, why.Fixes = append(why.Evidence, inner.Evidence...), inner.Fixes
 		why.RetryAt, why.about = inner.RetryAt, inner.about
+	case blocked(s) && left > 0:
+		why.Cause = "none of its tasks may run: the most that may run at a time is 0"
+		why.fix("docker service update --max-concurrent 1 " + s.Spec.Name)
 	case job && left == 0:
 		why.Cause = "the job is complete"
 	case uint64(wanted) < status.DesiredTasks && (!job || uint64(wanted) < left): //nolint:gosec // a count
@@ -188,6 +191,12 @@ func explainJob(s *state.Service, status *swarm.ServiceStatus, why *finding) (le
 	why.State = fmt.Sprintf("%d of %d complete, %d running", status.CompletedTasks, total, status.RunningTasks)
 	why.DesiredState = fmt.Sprintf("%d complete", total)
 	return total - min(total, status.CompletedTasks)
+}
+
+// blocked reports whether a job lets none of its tasks run, as Swarm allows.
+func blocked(s *state.Service) bool {
+	m := s.Spec.Mode.ReplicatedJob
+	return m != nil && m.MaxConcurrent != nil && *m.MaxConcurrent == 0
 }
 
 // trouble orders tasks by how much they tell of what is wrong.
