@@ -82,32 +82,20 @@ func Examine(v *state.View, t *state.Task, now time.Time) ([]Refusal, []Advice) 
 	if revision == nil {
 		return nil, nil
 	}
-	a := &adviser{nodes: newNodeSet(), task: t, revision: revision, demand: newDemand(revision)}
+	a := &adviser{nodes: newNodeSet(), task: t, revision: revision, demand: newDemand(revision), best: map[string]proposal{}, least: maxFaults}
 	a.nodes.sync(v, now)
 	var refusals []Refusal
-	best := map[string]proposal{}
-	least := maxFaults
 	for n := range v.Nodes() {
 		if t.NodeID != "" && n.ID != t.NodeID {
 			continue
 		}
 		info := a.nodes.nodes[n.ID]
-		faults := a.faults(info)
-		if len(faults) == 0 {
-			continue
-		}
-		refusals = append(refusals, refusalOf(n.ID, faults))
-		for _, p := range a.propose(info, faults, least) {
-			if len(faults) < least {
-				least = len(faults)
-				clear(best)
-			}
-			if old, ok := best[p.key()]; !ok || p.better(old) {
-				best[p.key()] = p
-			}
+		if faults := a.faults(info); len(faults) > 0 {
+			refusals = append(refusals, refusalOf(n.ID, faults))
+			a.propose(info, faults)
 		}
 	}
-	return refusals, a.choose(best)
+	return refusals, a.choose()
 }
 
 func refusalOf(nodeID string, faults []fault) Refusal {
@@ -124,6 +112,8 @@ type adviser struct {
 	task     *state.Task
 	revision *state.Revision
 	demand   *demand
+	best     map[string]proposal // of each kind, by its key
+	least    int                 // how many steps those have
 }
 
 func (a *adviser) faults(n *nodeInfo) (all []fault) {
@@ -135,18 +125,44 @@ func (a *adviser) faults(n *nodeInfo) (all []fault) {
 	return all
 }
 
-// propose returns the ways to have a node take the task, unless more than most
-// things are amiss.
-func (a *adviser) propose(n *nodeInfo, faults []fault, most int) (ways []proposal) {
-	if len(faults) > most {
-		return nil
+// propose keeps the ways to have a node take the task that are better than those
+// that are known. Ways of more steps than others are none.
+func (a *adviser) propose(n *nodeInfo, faults []fault) {
+	if len(faults) > min(maxFaults, a.least+1) { // one more may turn out to be needless
+		return
 	}
 	for _, steps := range product(faults) {
-		if a.helps(n, steps) {
-			ways = append(ways, proposal{Advice{Steps: steps, NodeID: n.node.ID}, n})
+		p := proposal{Advice{Steps: steps, NodeID: n.node.ID}, n}
+		if !a.news(p) || !a.helps(n, steps) {
+			continue
+		}
+		p.Steps = a.needed(n, steps)
+		if len(p.Steps) > a.least || !a.news(p) {
+			continue
+		}
+		if len(p.Steps) < a.least {
+			a.least = len(p.Steps)
+			clear(a.best)
+		}
+		a.best[p.key()] = p
+	}
+}
+
+// news reports whether no proposal is known that is as good and of the same kind.
+func (a *adviser) news(p proposal) bool {
+	old, ok := a.best[p.key()]
+	return !ok || p.better(old)
+}
+
+// needed leaves out the steps that others make needless: one label may meet two
+// constraints.
+func (a *adviser) needed(n *nodeInfo, steps []Step) []Step {
+	for i := len(steps) - 1; i >= 0; i-- {
+		if fewer := slices.Delete(slices.Clone(steps), i, i+1); a.helps(n, fewer) {
+			steps = fewer
 		}
 	}
-	return ways
+	return steps
 }
 
 // product returns every way to take one step for each fault.
@@ -176,8 +192,8 @@ func (a *adviser) helps(n *nodeInfo, steps []Step) bool {
 }
 
 // choose takes the best ways of different kinds.
-func (a *adviser) choose(best map[string]proposal) []Advice {
-	all := slices.Collect(maps.Values(best))
+func (a *adviser) choose() []Advice {
+	all := slices.Collect(maps.Values(a.best))
 	slices.SortFunc(all, func(p, q proposal) int {
 		return cmp.Or(cmp.Compare(p.cost(), q.cost()), strings.Compare(p.key(), q.key()))
 	})

@@ -72,6 +72,10 @@ func TestAdvice(t *testing.T) {
 				{Steps: []Step{{Kind: DropConstraint, Value: "node.labels.zone == b"}}, NodeID: "n1", Nodes: 1},
 			},
 		},
+		"one label meets two constraints": {
+			constrained("node.labels.zone == a", "node.labels.zone != b"), []state.Object{statetest.Node("n1", statetest.Label("zone", "b"))},
+			[]Advice{{Steps: []Step{{Kind: AddLabel, NodeID: "n1", Key: "zone", Value: "a"}}, NodeID: "n1"}},
+		},
 		"memory": {
 			reserve(0, 9<<30),
 			[]state.Object{statetest.Node("n1"), statetest.Node("n2", memoryOf(4<<30)), statetest.Node("n3", statetest.Drained, memoryOf(16<<30))},
