@@ -73,7 +73,8 @@ func TestAdvice(t *testing.T) {
 			},
 		},
 		"one label meets two constraints": {
-			constrained("node.labels.zone == a", "node.labels.zone != b"), []state.Object{statetest.Node("n1", statetest.Label("zone", "b"))},
+			constrained("node.labels.zone == a", "node.labels.zone != b"),
+			[]state.Object{statetest.Node("n1", statetest.Label("zone", "b"))},
 			[]Advice{{Steps: []Step{{Kind: AddLabel, NodeID: "n1", Key: "zone", Value: "a"}}, NodeID: "n1"}},
 		},
 		"memory": {
