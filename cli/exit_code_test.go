@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -84,5 +87,24 @@ func TestScaleOfSeveralTellsAll(t *testing.T) {
 	_, stderr, code := f.run(t, "service", "scale", "--wait-timeout", "300ms", "nosuch=1", "web=2")
 	if code != codeTimeout || !strings.Contains(stderr, "nosuch: ") || !strings.Contains(stderr, "service web has not converged") {
 		t.Errorf("exit %d, stderr %q", code, stderr)
+	}
+}
+
+// The signal itself, as the process gets it: the service goes on, and how to
+// follow it is said.
+func TestSIGINTLeavesTheServiceAsItIs(t *testing.T) {
+	f := cluster(t)
+	f.begun = swarm.TaskStateStarting
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	kill := time.AfterFunc(500*time.Millisecond, func() { _ = syscall.Kill(os.Getpid(), syscall.SIGINT) })
+	defer kill.Stop()
+	_, stderr, code := f.runContext(ctx, t, "service", "update", "--env-add", "B=2", "web")
+	want := "Operation continuing in background.\nUse `shoal service ps web` to check progress, `shoal why web` to see what it waits for.\n"
+	if code != codeInterrupted || stderr != want {
+		t.Errorf("exit %d, stderr %q", code, stderr)
+	}
+	if writes := f.writes(); len(writes) != 1 {
+		t.Errorf("it has asked for more than the update: %q", writes)
 	}
 }

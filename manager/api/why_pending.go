@@ -204,9 +204,10 @@ func (w *wording) lower(s scheduler.Step, where string) {
 		w.service = append(w.service, "--reserve-cpu "+cpuText(s.Amount))
 	default:
 		text = func(n int64) string { return fmt.Sprint(n) }
-		w.service = append(w.service, "--generic-resource-rm "+quoted(s.Key))
-		if s.Amount > 0 {
+		if s.Amount > 0 { // it replaces what there is of that kind
 			w.service = append(w.service, fmt.Sprintf("--generic-resource-add %s=%d", quoted(s.Key), s.Amount))
+		} else {
+			w.service = append(w.service, "--generic-resource-rm "+quoted(s.Key))
 		}
 	}
 	w.notes = append(w.notes, fmt.Sprintf("it is %s, node %s has %s free", text(s.Was), where, text(max(s.Free, 0))))

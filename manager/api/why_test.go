@@ -71,6 +71,14 @@ func TestWhyPending(t *testing.T) {
 			[]string{"docker service update --reserve-cpu 3 web (it is 5.5, node n1 has 3 free)", another},
 		},
 		{
+			"generic", func(s *swarm.ServiceSpec) {
+				s.TaskTemplate.Resources = &swarm.ResourceRequirements{Reservations: &swarm.Resources{GenericResources: []swarm.GenericResource{
+					{DiscreteResourceSpec: &swarm.DiscreteGenericResource{Kind: "gpu", Value: 3}},
+				}}}
+			}, "node n1 has 2 gpu free, the task reserves 3\nnode n2 has 0 gpu free",
+			[]string{"docker service update --generic-resource-add gpu=2 web (it is 3, node n1 has 2 free)", another},
+		},
+		{
 			"constraints", place(swarm.Placement{Constraints: []string{"node.labels.disk==ssd", "node.role==worker"}}), "node n1 does not meet node.labels.disk==ssd",
 			[]string{"docker node update --label-add disk=ssd n1", "docker service update --constraint-rm node.labels.disk==ssd web (2 nodes can take it then)"},
 		},
@@ -105,7 +113,9 @@ func TestWhyPending(t *testing.T) {
 		web, webRev := statetest.Service("web", 1, c.spec)
 		fat, fatRev := statetest.Service("fat", 1, memory(2*gib), published)
 		thin, thinRev := statetest.Service("thin", 1, memory(gib))
-		h := newHarness(t, web, webRev, fat, fatRev, thin, thinRev, statetest.Node("n1"), statetest.Node("n2"), statetest.Node("n3", statetest.Drained),
+		h := newHarness(t, web, webRev, fat, fatRev, thin, thinRev, statetest.Node("n1", func(n *state.Node) {
+			n.Description.Resources.GenericResources = []swarm.GenericResource{{DiscreteResourceSpec: &swarm.DiscreteGenericResource{Kind: "gpu", Value: 2}}}
+		}), statetest.Node("n2"), statetest.Node("n3", statetest.Drained),
 			statetest.Task("f1", "fat", 1, "n1"), statetest.Task("f2", "fat", 2, "n2"), statetest.Task("s1", "thin", 1, "n2"),
 			statetest.Task("t1", "web", 1, "", pending(noNode)))
 		if c.name == "replicas per node" || c.name == "port" {
