@@ -111,7 +111,9 @@ func (c *convergence) status(u *swarm.UpdateStatus) error {
 		return fmt.Errorf("service rollback paused: %s", u.Message)
 	case swarm.UpdateStateRollbackStarted, swarm.UpdateStateRollbackCompleted:
 		c.rolling = true
-		c.reason = u.Message
+		if c.reason == "" { // what it began with says why, what it ends with does not
+			c.reason = u.Message
+		}
 		if c.reason == "" {
 			c.reason = "update failed"
 		}

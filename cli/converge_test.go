@@ -143,7 +143,15 @@ func TestStepReadsTheUpdateStatus(t *testing.T) {
 		}
 	}
 	c := convergence{}
-	s := sight{service: replicated(1)}
+	s := sight{service: replicated(1), tasks: runningTasks(1)}
+	s.service.UpdateStatus = &swarm.UpdateStatus{State: "rollback_started", Message: "due to failure of task t1"}
+	c.step(s, time.Now())
+	s.service.UpdateStatus = &swarm.UpdateStatus{State: "rollback_completed", Message: "rollback completed"}
+	if o := c.step(s, time.Now().Add(time.Minute)); o.err == nil || o.err.Error() != "service update rolled back: due to failure of task t1" {
+		t.Errorf("rolled back: %v", o.err)
+	}
+	c = convergence{}
+	s = sight{service: replicated(1)}
 	s.service.UpdateStatus = &swarm.UpdateStatus{State: "rollback_started"}
 	if o := c.step(s, time.Now()); o.frame.Header != "overall progress: rolling back update: 0 out of 1 tasks" {
 		t.Errorf("rolling back: %q", o.frame.Header)
@@ -267,7 +275,7 @@ func TestFollow(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(time.Second, cancel)
 			out, took, err := followed(ctx, waitFlags{timeout: time.Hour}, &script{sights: []sight{starting}})
-			if code(err) != codeInterrupted || took != time.Second || !strings.Contains(out, "Operation continuing in background.\nUse `shoal service ps web` to check progress.\n") {
+			if code(err) != codeInterrupted || took != time.Second || !strings.Contains(out, "Operation continuing in background.\nUse `shoal service ps web` to check progress, `shoal why web` to see what it waits for.\n") {
 				t.Errorf("after %s: %v\n%s", took, err, out)
 			}
 		})
@@ -295,7 +303,7 @@ func TestFollow(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			paused := starting
 			paused.service.UpdateStatus = &swarm.UpdateStatus{State: "paused", Message: "because"}
-			if _, _, err := followed(t.Context(), waitFlags{}, &script{sights: []sight{starting, paused}}); err == nil || err.Error() != "service update paused: because" {
+			if _, _, err := followed(t.Context(), waitFlags{}, &script{sights: []sight{starting, paused}}); err == nil || err.Error() != "service update paused: because; see 'shoal why web'" {
 				t.Errorf("got %v", err)
 			}
 		})

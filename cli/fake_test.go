@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,6 +49,10 @@ type fakeServer struct {
 	registry func(w http.ResponseWriter, r *http.Request)
 	// fail answers these requests with an error.
 	fail map[string]string
+	// begun, if set, is what tasks are doing that a write has made, and update
+	// what is said of it.
+	begun  swarm.TaskState
+	update *swarm.UpdateStatus
 	// stale: so many updates meet a rival's.
 	stale int
 	query url.Values    // of the last list of tasks
@@ -360,6 +365,9 @@ func (f *fakeServer) runAll(s *swarm.Service) {
 	if s.Spec.UpdateConfig == nil {
 		s.Spec.UpdateConfig = &swarm.UpdateConfig{Monitor: time.Millisecond}
 	}
+	if f.update != nil {
+		s.UpdateStatus = f.update
+	}
 	if s.Spec.Mode.Replicated == nil {
 		return
 	}
@@ -371,7 +379,7 @@ func (f *fakeServer) runAll(s *swarm.Service) {
 	for i := range *s.Spec.Mode.Replicated.Replicas {
 		f.tasks = append(f.tasks, swarm.Task{
 			ID: fmt.Sprintf("task%d", i+1), ServiceID: s.ID, Slot: int(i + 1), NodeID: "node1xxxxxxxxxxxxxxxxxxxxx",
-			DesiredState: swarm.TaskStateRunning, Status: swarm.TaskStatus{State: swarm.TaskStateRunning},
+			DesiredState: swarm.TaskStateRunning, Status: swarm.TaskStatus{State: cmp.Or(f.begun, swarm.TaskStateRunning)},
 		})
 	}
 }

@@ -68,8 +68,8 @@ func (c *convergence) hopeless(s sight, now time.Time) error {
 	if why == "" {
 		why = string(t.Status.State)
 	}
-	return fmt.Errorf("service %s will not converge: a task has ended (%s) and the restart policy lets it be; see 'shoal service ps %s'",
-		s.service.Spec.Name, why, s.service.Spec.Name)
+	return fmt.Errorf("service %s will not converge: a task has ended (%s) and the restart policy lets it be",
+		s.service.Spec.Name, why)
 }
 
 // ofRun reports whether a task belongs to the current run of a job.

@@ -131,7 +131,7 @@ func (s *shell) runValueSet(ctx context.Context, k valueKind, w waitFlags, ref, 
 		if err := s.wait(ctx, api, w, service); err != nil {
 			var exit *exitError
 			if errors.As(err, &exit) && exit.code != 1 { // a timeout or Ctrl-C is for all
-				return err
+				return &exitError{code: exit.code, err: errors.Join(append(errs, exit.err)...)}
 			}
 			errs = append(errs, fmt.Errorf("%s: %w", service, err))
 		}

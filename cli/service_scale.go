@@ -81,7 +81,7 @@ func (s *shell) runServiceScale(ctx context.Context, w waitFlags, args []string)
 			if err := s.wait(ctx, api, w, service); err != nil {
 				var exit *exitError
 				if errors.As(err, &exit) && exit.code != 1 { // a timeout or Ctrl-C is for all
-					return err
+					return &exitError{code: exit.code, err: errors.Join(append(errs, exit.err)...)}
 				}
 				errs = append(errs, fmt.Errorf("%s: %w", service, err))
 			}

@@ -91,8 +91,11 @@ func (s *shell) follow(parent context.Context, w waitFlags, ref string, from wat
 				last = o.frame
 				show.Show(o.frame)
 			}
-			if o.done || o.err != nil {
-				return o.err
+			if o.err != nil {
+				return fmt.Errorf("%w; see 'shoal why %s'", o.err, ref)
+			}
+			if o.done {
+				return nil
 			}
 		}
 		select {
@@ -110,9 +113,9 @@ func (s *shell) leaveBehind(parent context.Context, w waitFlags, ref string, las
 		if last.Header != "" {
 			where = " (" + last.Header + ")"
 		}
-		return &exitError{code: codeTimeout, err: fmt.Errorf("service %s has not converged within --wait-timeout %s%s; it continues in background, see 'shoal service ps %s'", ref, w.timeout, where, ref)}
+		return &exitError{code: codeTimeout, err: fmt.Errorf("service %s has not converged within --wait-timeout %s%s; it continues in background, see 'shoal why %s'", ref, w.timeout, where, ref)}
 	}
-	fmt.Fprintf(s.err, "Operation continuing in background.\nUse `shoal service ps %s` to check progress.\n", ref)
+	fmt.Fprintf(s.err, "Operation continuing in background.\nUse `shoal service ps %s` to check progress, `shoal why %s` to see what it waits for.\n", ref, ref)
 	return &exitError{code: codeInterrupted}
 }
 

@@ -47,7 +47,11 @@ func (f *fakeStreams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch parts[2] {
 	case "json":
-		_ = json.NewEncoder(w).Encode(map[string]any{"Id": c.ID, "Name": "/" + c.Name, "Config": map[string]any{"Labels": c.Labels}, "State": map[string]any{"Pid": 1}})
+		state := map[string]any{"Pid": 1, "OOMKilled": c.OOMKilled}
+		if s, _ := f.engine.Spec(c.ID); s.Config != nil && s.Config.Healthcheck != nil {
+			state["Health"] = container.Health{Status: container.Unhealthy, Log: []*container.HealthcheckResult{{ExitCode: 1, Output: "sick on " + f.name}}}
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"Id": c.ID, "Name": "/" + c.Name, "Config": map[string]any{"Labels": c.Labels}, "State": state})
 	case "exec":
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprintf(w, `{"Id":"e%s"}`, c.ID)

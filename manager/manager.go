@@ -125,7 +125,7 @@ func (m *Manager) compose() (err error) {
 		return err
 	}
 	m.api, err = api.New(api.Config{
-		Store: apiStore{m.store}, Linearizable: apiStore{m.store}.Linearizable, Peers: m.peers, Tokens: m.tokens, RotateTokens: rotateTokens, NodeRemoved: ca.NodeRemoved,
+		Store: apiStore{m.store}, Linearizable: apiStore{m.store}.Linearizable, Peers: m.peers, Tokens: m.tokens, RotateTokens: rotateTokens, NodeRemoved: ca.NodeRemoved, Witness: m.witness,
 		Log: m.log, Registerer: m.cfg.Registerer,
 	})
 	if err != nil {

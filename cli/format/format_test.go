@@ -248,12 +248,37 @@ func TestInspect(t *testing.T) {
 }
 
 func TestWhy(t *testing.T) {
-	var out bytes.Buffer
-	WriteWhy(&out, Why{
-		Kind: "task", ID: "t1xxxxxxxxxxxxxxxxxxx", Name: "web.1", State: "pending", DesiredState: "running",
-		Cause: "no node has 4 GiB to spare", Evidence: []string{"host1: 1 GiB free", "host2: down"}, Fix: "add memory, or lower --reserve-memory",
-	})
-	golden(t, "why", out.String())
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	for name, w := range map[string]Why{
+		"why": {
+			Kind: "task", ID: "t1xxxxxxxxxxxxxxxxxxx", Name: "web.1", State: "pending", DesiredState: "running",
+			Cause: "no node has 4 GiB to spare", Evidence: []string{"host1: 1 GiB free", "host2: down"}, Fix: "add memory, or lower --reserve-memory",
+		},
+		"why-fixes": {
+			Kind: "task", ID: "t1xxxxxxxxxxxxxxxxxxx", Name: "web.1", State: "pending", DesiredState: "running",
+			Cause: "no node can take it", Evidence: []string{"node h1 lacks a label"}, Fix: "docker node update", Fixes: []string{"docker node update", "docker service update", "join a node"},
+		},
+		"why-container": {
+			Kind: "service", ID: "s1xxxxxxxxxxxxxxxxxxx", Name: "web", State: "0 of 1 running", DesiredState: "1 running",
+			Cause: "task web.1.t2: restarting in 12s \x1b[2J(restart 5)", Evidence: []string{"ready: 1"}, Fix: "see what its health check said",
+			Container: &Testimony{
+				Task: "web.1.t1", Output: []string{"listening", "\x1b[31mpanic\x1b[0m: no database"}, Missing: []string{"what came before"},
+				Health: []Checkup{
+					{At: now.Add(-time.Minute), ExitCode: -1, Output: "Health check exceeded timeout (3s)", Times: 3},
+					{At: now.Add(-5 * time.Second), ExitCode: 7, Output: "* Trying 127.0.0.1:80\ncurl: (7) Failed to connect"},
+				},
+			},
+		},
+		"why-silent": {Kind: "task", ID: "t1", Name: "web.1", State: "failed", Cause: "it failed", Container: &Testimony{Task: "web.1.t1"}},
+		"why-lost": {
+			Kind: "task", ID: "t1", Name: "web.1", State: "failed", Cause: "it failed",
+			Container: &Testimony{Task: "web.1.t1", Missing: []string{"node h2 cannot be reached: it is down"}},
+		},
+	} {
+		var out bytes.Buffer
+		WriteWhy(&out, w, now)
+		golden(t, name, out.String())
+	}
 }
 
 func TestNaturalLess(t *testing.T) {

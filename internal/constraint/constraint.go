@@ -125,6 +125,13 @@ func (c Constraint) compareIP(have string) bool {
 	return err == nil && (want == ip) != c.negated
 }
 
+// NodeLabel returns the label of a node that the constraint asks about, and the
+// value that it must have, or must not have if negated.
+func (c Constraint) NodeLabel() (key, value string, negated, ok bool) {
+	key, ok = cutPrefixFold(c.key, "node.labels.")
+	return key, c.value, c.negated, ok
+}
+
 // cutPrefixFold returns s without a prefix that it has in whatever case.
 func cutPrefixFold(s, prefix string) (string, bool) {
 	if len(s) <= len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {

@@ -66,6 +66,10 @@ type Config struct {
 	// NodeRemoved returns what becomes of the cluster when a node is removed from
 	// it. It is pure: plans call it. nil: nothing.
 	NodeRemoved func(*state.Cluster) *state.Cluster
+	// Witness asks the node that has a task's container for what that has said
+	// last. It answers within a few seconds, whatever the node does. nil: nobody
+	// is asked.
+	Witness func(ctx context.Context, t *state.Task) Testimony
 
 	Log        *slog.Logger          // slog.Default()
 	Registerer prometheus.Registerer // no metrics

@@ -57,6 +57,12 @@ func restart(p swarm.RestartPolicy) func(*swarm.ServiceSpec) {
 	return func(s *swarm.ServiceSpec) { s.TaskTemplate.RestartPolicy = &p }
 }
 
+func job(concurrent, total uint64) func(*swarm.ServiceSpec) {
+	return func(s *swarm.ServiceSpec) {
+		s.Mode = swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: &concurrent, TotalCompletions: &total}}
+	}
+}
+
 func update(u swarm.UpdateConfig) func(*swarm.ServiceSpec) {
 	return func(s *swarm.ServiceSpec) { s.UpdateConfig = &u }
 }
@@ -158,6 +164,9 @@ func badSpecs() []badSpec {
 
 		{"health type", health(container.HealthConfig{Test: []string{"RUN", "x"}}), 400, `unknown type "RUN" in Test of HealthConfig`},
 		{"empty health type", health(container.HealthConfig{Test: []string{""}}), 400, `unknown type "" in Test of HealthConfig`},
+		{"job of too many at a time", job(1_000_001, 1), 400, "Mode.ReplicatedJob.MaxConcurrent: 1000001 is more than the 1000000 tasks that one service may have"},
+		{"job of too many", job(1, 1_000_001), 400, "Mode.ReplicatedJob.TotalCompletions: 1000001 is more than the 1000000 tasks that one service may have"},
+		{"job of the most that there are", job(math.MaxUint64, 1), 400, "Mode.ReplicatedJob.MaxConcurrent: 18446744073709551615 is more than"},
 		{"health interval", health(container.HealthConfig{Interval: 1}), 400, "Interval in HealthConfig cannot be less than 1ms"},
 		{"health timeout", health(container.HealthConfig{Timeout: -time.Second}), 400, "Timeout in HealthConfig cannot be less than 1ms"},
 		{"health start period", health(container.HealthConfig{StartPeriod: 10}), 400, "StartPeriod in HealthConfig cannot be less than 1ms"},

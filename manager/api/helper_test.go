@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -28,6 +29,7 @@ type harness struct {
 	docker  *client.Client
 	peers   []api.Peer
 	rotated []swarm.NodeRole
+	witness func(*state.Task) api.Testimony
 }
 
 func newHarness(tb testing.TB, objs ...state.Object) *harness {
@@ -51,6 +53,12 @@ func newHarness(tb testing.TB, objs ...state.Object) *harness {
 			next := *c
 			next.OverlayKeyAt = time.Time{}
 			return &next
+		},
+		Witness: func(_ context.Context, t *state.Task) api.Testimony {
+			if h.witness == nil {
+				return api.Testimony{}
+			}
+			return h.witness(t)
 		},
 		Log: slog.New(slog.DiscardHandler),
 	})

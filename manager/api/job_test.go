@@ -99,3 +99,14 @@ func TestGlobalJobIsCounted(t *testing.T) {
 		t.Errorf("status: %s", body)
 	}
 }
+
+func TestWhyOfAJobThatMayNotRun(t *testing.T) {
+	h := newHarness(t, statetest.Node("n1"))
+	mode := swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: new(uint64(0)), TotalCompletions: new(uint64(2))}}
+	if code, body := h.call("POST", "/services/create", jobSpec(mode)); code != http.StatusCreated {
+		t.Fatalf("create: %d %s", code, body)
+	}
+	if got := h.why("job"); !strings.Contains(got.Cause, "none of its tasks may run") || got.Fix != "docker service update --max-concurrent 1 job" {
+		t.Errorf("%+v", got)
+	}
+}

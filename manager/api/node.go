@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"iter"
 	"net/http"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/docker/docker/api/types/swarm"
 
+	"shoal/manager/scheduler"
 	"shoal/raftstore/state"
 )
 
@@ -105,7 +107,32 @@ func (a *API) inspectNode(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := presentNode(n, a.config.Peers())
+	if text := shortageText(scheduler.Shortages(v, n)); text != "" {
+		if out.Status.Message != "" {
+			text = out.Status.Message + "; " + text
+		}
+		out.Status.Message = text
+	}
 	return writeJSON(w, &out)
+}
+
+// shortageText says what a node has less of than its tasks have reserved.
+func shortageText(all []scheduler.Shortage) string {
+	var parts []string
+	for _, s := range all {
+		text := func(n int64) string { return fmt.Sprint(n) }
+		switch s.Kind {
+		case "memory":
+			text = memoryText
+		case "CPUs":
+			text = cpuText
+		}
+		parts = append(parts, fmt.Sprintf("%s of %s %s", text(s.Reserved), text(s.Has), s.Kind))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "its tasks have reserved more than it has: " + strings.Join(parts, ", ")
 }
 
 func (a *API) updateNode(w http.ResponseWriter, r *http.Request) error {

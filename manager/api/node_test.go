@@ -178,3 +178,21 @@ func TestNodeRemoval(t *testing.T) {
 		t.Error("the tunnels' key that the removed nodes know is not due")
 	}
 }
+
+func TestANodeThatIsTooSmallForItsTasksSaysSo(t *testing.T) {
+	web, webRev := statetest.Service("web", 1, func(s *swarm.ServiceSpec) {
+		s.TaskTemplate.Resources = &swarm.ResourceRequirements{Reservations: &swarm.Resources{NanoCPUs: 15e8, MemoryBytes: 6 << 30}}
+	})
+	h := newHarness(t, web, webRev, statetest.Node("n1"), statetest.Node("n2", func(n *state.Node) {
+		n.Description.Resources = swarm.Resources{NanoCPUs: 1e9, MemoryBytes: 4 << 30}
+		n.Status.Message = "heartbeat is late"
+	}), statetest.Task("t1", "web", 1, "n1"), statetest.Task("t2", "web", 2, "n2"))
+	for id, want := range map[string]string{
+		"n1": "", "n2": "heartbeat is late; its tasks have reserved more than it has: 6GiB of 4GiB memory, 1.5 of 1 CPUs",
+	} {
+		n, _, err := h.docker.NodeInspectWithRaw(t.Context(), id)
+		if err != nil || n.Status.Message != want {
+			t.Errorf("%s: %q, %v; want %q", id, n.Status.Message, err, want)
+		}
+	}
+}

@@ -69,6 +69,27 @@ func withRun(v *state.View, s *state.Service, out swarm.Service) any {
 	return &w
 }
 
+// wireTask is a task whose spec has what its service's says beside Docker's.
+type wireTask struct {
+	swarm.Task
+	Spec wireTaskSpec
+}
+
+type wireTaskSpec struct {
+	swarm.TaskSpec
+	Run *runspec.Spec `json:",omitempty"`
+}
+
+// show is present for clients that know Run.
+func (j *taskJoin) show(t *state.Task) any {
+	out := j.present(t)
+	r := j.revision(t.ServiceID, t.Revision)
+	if r == nil || r.Run == nil {
+		return &out
+	}
+	return &wireTask{Task: out, Spec: wireTaskSpec{out.Spec, r.Run}}
+}
+
 // canonicalRun gives equal run specs one form; one that says nothing is none.
 func canonicalRun(r *runspec.Spec) *runspec.Spec {
 	if r == nil {

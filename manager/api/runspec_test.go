@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -220,4 +221,28 @@ func TestKeptRunSpecThatNoLongerFitsIsExplained(t *testing.T) {
 	h.refused("cpus", "POST", "/services/web/update?version="+h.service("web").Version.String(), spec, nil, http.StatusBadRequest,
 		`Run.CpuQuota); the request has no Run, so the service's is kept: change it with "shoal service update"`)
 	h.post("web", "", extended{spec, &runspec.Spec{}})
+}
+
+// Tasks show Run as their service's spec does, and clients that do not know it
+// read them.
+func TestTasksShowTheRunOfTheirRevision(t *testing.T) {
+	web, webRev := statetest.Service("web", 1)
+	plain, plainRev := statetest.Service("plain", 1)
+	webRev.Run = &runspec.Spec{Privileged: true, ShmSize: 1 << 27}
+	h := newHarness(t, web, webRev, plain, plainRev, statetest.Node("n1"), statetest.Task("t1", "web", 1, "n1"), statetest.Task("t2", "plain", 1, "n1"))
+	for _, path := range []string{"/tasks/t1", "/tasks?filters=" + url.QueryEscape(`{"service":["web"]}`)} {
+		_, text := h.call("GET", path, nil)
+		for _, want := range []string{`"ContainerSpec":{"Image":"web:1"`, `"Run":{"Privileged":true,"ShmSize":134217728}`} {
+			if !strings.Contains(text, want) || strings.Count(text, `"Spec":`) != 1 {
+				t.Errorf("%s: %s\nwant %s", path, text, want)
+			}
+		}
+	}
+	if _, text := h.call("GET", "/tasks/t2", nil); strings.Contains(text, `"Run"`) {
+		t.Errorf("without: %s", text)
+	}
+	task, _, err := h.docker.TaskInspectWithRaw(t.Context(), "t1")
+	if err != nil || task.Spec.ContainerSpec.Image != "web:1" || task.ID != "t1" {
+		t.Errorf("docker reads %+v, %v", task, err)
+	}
 }

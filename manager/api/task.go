@@ -26,13 +26,12 @@ func (a *API) listTasks(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	j := newTaskJoin(v)
-	return writeList(w, func(yield func(*swarm.Task) bool) {
+	return writeList(w, func(yield func(any) bool) {
 		for t := range q.tasks() {
 			if !q.matches(t) || q.upToDate && !j.upToDate(t) {
 				continue
 			}
-			out := j.present(t)
-			if !yield(&out) {
+			if !yield(j.show(t)) {
 				return
 			}
 		}
@@ -48,8 +47,7 @@ func (a *API) inspectTask(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out := newTaskJoin(v).present(t)
-	return writeJSON(w, &out)
+	return writeJSON(w, newTaskJoin(v).show(t))
 }
 
 // taskQuery is a filter over tasks with its names resolved.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+	"github.com/google/go-cmp/cmp"
 
 	"shoal/internal/taskstate"
 	"shoal/manager/api"
@@ -44,49 +45,115 @@ func TestWhyPending(t *testing.T) {
 	place := func(p swarm.Placement) func(*swarm.ServiceSpec) {
 		return func(s *swarm.ServiceSpec) { s.TaskTemplate.Placement = &p }
 	}
+	published := func(s *swarm.ServiceSpec) {
+		s.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{{Protocol: "tcp", TargetPort: 80, PublishedPort: 8080, PublishMode: "host"}}}
+	}
+	cpus := func(s *swarm.ServiceSpec) {
+		s.TaskTemplate.Resources = &swarm.ResourceRequirements{Reservations: &swarm.Resources{NanoCPUs: 55e8}}
+	}
+	const another = "join a node: docker swarm join-token worker"
 	for _, c := range []struct {
 		name     string
 		spec     func(*swarm.ServiceSpec)
-		err      string
 		evidence string
-		fix      string
+		fixes    []string
 	}{
 		{
-			"memory", memory(20 * gib), "no suitable node (insufficient memory on 2 nodes)",
-			"node n1 has 6GiB of 8GiB memory free, the task reserves 20GiB", "lower --reserve-memory to 8GiB, free 12GiB on node n2, or join a node",
+			"memory", memory(20 * gib), "node n1 has 6GiB of 8GiB memory free, the task reserves 20GiB\nnode n2 has 5GiB of 8GiB memory free",
+			[]string{"docker service update --reserve-memory 6GiB web (it is 20GiB, node n1 has 6GiB free)", another},
 		},
 		{
-			"constraints", place(swarm.Placement{Constraints: []string{"node.labels.disk==ssd", "node.role==worker"}}), "no suitable node (scheduling constraints not satisfied on 2 nodes)",
-			"node n1 does not meet node.labels.disk==ssd", "docker node update --label-add disk=ssd n1",
+			"memory of which a drained node has enough", memory(7 * gib), "node n3 has availability drain\n",
+			[]string{"docker node update --availability active n3", "docker service update --reserve-memory 6GiB web (it is 7GiB, node n1 has 6GiB free)", another},
 		},
 		{
-			"impossible constraint", place(swarm.Placement{Constraints: []string{"node.hostname==n9"}}), "no suitable node (scheduling constraints not satisfied on 2 nodes)",
-			"node n2 does not meet node.hostname==n9", `docker service update --constraint-rm "node.hostname==n9"`,
+			"CPUs", cpus, "node n1 has 3 of 4 CPUs free, the task reserves 5.5",
+			[]string{"docker service update --reserve-cpu 3 web (it is 5.5, node n1 has 3 free)", another},
 		},
 		{
-			"drained", memory(gib), "no suitable node (not available for new tasks on 1 node)",
-			"node n3 is ready, availability drain", "docker node update --availability active n3",
+			"generic", func(s *swarm.ServiceSpec) {
+				s.TaskTemplate.Resources = &swarm.ResourceRequirements{Reservations: &swarm.Resources{GenericResources: []swarm.GenericResource{
+					{DiscreteResourceSpec: &swarm.DiscreteGenericResource{Kind: "gpu", Value: 3}},
+				}}}
+			}, "node n1 has 2 gpu free, the task reserves 3\nnode n2 has 0 gpu free",
+			[]string{"docker service update --generic-resource-add gpu=2 web (it is 3, node n1 has 2 free)", another},
 		},
 		{
-			"replicas per node", place(swarm.Placement{MaxReplicas: 1}), "no suitable node (max replicas per node limit exceed on 2 nodes)",
-			"", "docker service update --replicas-max-per-node 2 web, or join a node",
+			"constraints", place(swarm.Placement{Constraints: []string{"node.labels.disk==ssd", "node.role==worker"}}), "node n1 does not meet node.labels.disk==ssd",
+			[]string{"docker node update --label-add disk=ssd n1", "docker service update --constraint-rm node.labels.disk==ssd web (2 nodes can take it then)"},
 		},
-		{"port", func(*swarm.ServiceSpec) {}, "no suitable node (host-mode port already in use on 2 nodes)", "", "run at most one replica per node, or publish port 0 to let each node choose"},
 		{
-			"platform", place(swarm.Placement{Platforms: []swarm.Platform{{OS: "linux", Architecture: "arm64"}}}), "no suitable node (unsupported platform on 2 nodes)",
-			"the image is for linux/arm64", "use an image that is built for the platform of a node",
+			"impossible constraint", place(swarm.Placement{Constraints: []string{"node.hostname == n9"}}), "node n2 does not meet node.hostname == n9",
+			[]string{"docker service update --constraint-rm 'node.hostname == n9' web (2 nodes can take it then)"},
+		},
+		{
+			"constraint and memory", func(s *swarm.ServiceSpec) {
+				memory(9 * gib)(s)
+				place(swarm.Placement{Constraints: []string{"node.labels.disk==ssd"}})(s)
+			}, "node n1 has 6GiB of 8GiB memory free, the task reserves 9GiB, does not meet node.labels.disk==ssd",
+			[]string{
+				"docker node update --label-add disk=ssd n1, and docker service update --reserve-memory 6GiB web (it is 9GiB, node n1 has 6GiB free)",
+				"docker service update --reserve-memory 6GiB --constraint-rm node.labels.disk==ssd web (it is 9GiB, node n1 has 6GiB free)",
+				another,
+			},
+		},
+		{
+			"replicas per node", place(swarm.Placement{MaxReplicas: 1}), "node n1 has 1 tasks of the service, at most 1 are allowed",
+			[]string{"docker node update --availability active n3", "docker service update --replicas-max-per-node 2 web (2 nodes can take it then)", another},
+		},
+		{
+			"port", published, "node n2 has port 8080/tcp taken by fat, web",
+			[]string{"docker node update --availability active n3", "publish another host port than 8080/tcp, which fat, web has (2 nodes can take it then)", another},
+		},
+		{
+			"platform", place(swarm.Placement{Platforms: []swarm.Platform{{OS: "linux", Architecture: "arm64"}}}), "the image is for linux/arm64\nnode n1 is linux/amd64",
+			[]string{"use an image that is built for linux/amd64, as node n1 is (2 nodes can take it then)"},
 		},
 	} {
 		web, webRev := statetest.Service("web", 1, c.spec)
-		fat, fatRev := statetest.Service("fat", 1, memory(2*gib))
-		h := newHarness(t, web, webRev, fat, fatRev, statetest.Node("n1"), statetest.Node("n2"), statetest.Node("n3", statetest.Drained),
-			statetest.Task("f1", "fat", 1, "n1"), statetest.Task("t1", "web", 1, "", pending(c.err)))
+		fat, fatRev := statetest.Service("fat", 1, memory(2*gib), published)
+		thin, thinRev := statetest.Service("thin", 1, memory(gib))
+		h := newHarness(t, web, webRev, fat, fatRev, thin, thinRev, statetest.Node("n1", func(n *state.Node) {
+			n.Description.Resources.GenericResources = []swarm.GenericResource{{DiscreteResourceSpec: &swarm.DiscreteGenericResource{Kind: "gpu", Value: 2}}}
+		}), statetest.Node("n2"), statetest.Node("n3", statetest.Drained),
+			statetest.Task("f1", "fat", 1, "n1"), statetest.Task("f2", "fat", 2, "n2"), statetest.Task("s1", "thin", 1, "n2"),
+			statetest.Task("t1", "web", 1, "", pending(noNode)))
+		if c.name == "replicas per node" || c.name == "port" {
+			h.store.Put(statetest.Task("w1", "web", 2, "n1"), statetest.Task("w2", "web", 3, "n2"))
+		}
 		for _, ref := range []string{"t1", "web.1.t1", "web.1", "web"} {
 			got := h.why(ref)
-			if !strings.Contains(got.Cause, "no node can take it: "+c.err) || got.Fix != c.fix || !strings.Contains(strings.Join(got.Evidence, "\n"), c.evidence) {
-				t.Errorf("%s: why %s: %+v\nwant evidence %q, fix %q", c.name, ref, got, c.evidence, c.fix)
+			if diff := cmp.Diff(c.fixes, got.Fixes); diff != "" || got.Fix != c.fixes[0] || !strings.Contains(got.Cause, "no node can take it: "+noNode) {
+				t.Errorf("%s: why %s: %s, fixes (-want +got):\n%s", c.name, ref, got.Cause, diff)
+			}
+			if all := strings.Join(got.Evidence, "\n") + "\n"; !strings.Contains(all, c.evidence) {
+				t.Errorf("%s: why %s: want evidence %q, got:\n%s", c.name, ref, c.evidence, all)
 			}
 		}
+	}
+}
+
+const noNode = "no suitable node (for some reason on 3 nodes)"
+
+func TestWhyPendingWithoutNodes(t *testing.T) {
+	web, webRev := statetest.Service("web", 1)
+	h := newHarness(t, web, webRev, statetest.Task("t1", "web", 1, "", pending("no suitable node (the cluster has no nodes)")))
+	if got := h.why("web"); got.Fix != "join a node: docker swarm join-token worker" || got.Container != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What runs on a node that has come back smaller stays, and new tasks are told.
+func TestWhyPendingOnANodeThatShrank(t *testing.T) {
+	gib := int64(1 << 30)
+	reserve := func(s *swarm.ServiceSpec) {
+		s.TaskTemplate.Resources = &swarm.ResourceRequirements{Reservations: &swarm.Resources{MemoryBytes: 6 * gib}}
+	}
+	web, webRev := statetest.Service("web", 1, reserve)
+	h := newHarness(t, web, webRev, statetest.Node("n1", func(n *state.Node) { n.Description.Resources.MemoryBytes = 4 * gib }),
+		statetest.Task("w1", "web", 1, "n1"), statetest.Task("w2", "web", 2, "", pending(noNode)))
+	if got := strings.Join(h.why("w2").Evidence, "\n"); !strings.Contains(got, "node n1 has 4GiB memory and 6GiB reserved by running tasks, the task reserves 6GiB") {
+		t.Errorf("evidence:\n%s", got)
 	}
 }
 
@@ -107,8 +174,8 @@ func TestWhyCrashLoop(t *testing.T) {
 			t.Restarts = state.Restarts{Count: 4, Quick: 3}
 		}))
 	got := h.why("web")
-	if !strings.Contains(got.Cause, "task web.1.t3: crash loop: 3 tasks in a row failed soon after their start; the next try is in ") || got.State != "0 of 1 running" ||
-		!strings.Contains(strings.Join(got.Evidence, "\n"), "before it, task t2: it failed on node one: task: non-zero exit (137)") || !strings.Contains(got.Fix, "lack of memory") {
+	if !strings.Contains(got.Cause, "task web.1.t3: crash loop: 3 tasks in a row failed soon after their start; restarting in 20s (restart 4; the delay doubles with each quick failure, up to 5m)") || got.State != "0 of 1 running" ||
+		!strings.Contains(strings.Join(got.Evidence, "\n"), "before it, task t2: it failed on node one: task: non-zero exit (137)") || !strings.Contains(got.Fix, "lack of memory") || got.RetryAt == nil {
 		t.Errorf("why web: %+v", got)
 	}
 	if got := h.why("t1"); got.State != "failed" || got.Fix != "read what it said: shoal logs t1" {
@@ -123,7 +190,7 @@ func TestWhyEnded(t *testing.T) {
 		`invalid mount config for type "bind": bind source path does not exist: /x`:  "create the directory on node n1",
 		"driver failed: Bind for 0.0.0.0:80 failed: port is already allocated":       "free the port on node n1",
 		`OCI runtime create failed: exec: "foo": executable file not found in $PATH`: "image web:1 has no such program",
-		"task: non-zero exit (1): dockerexec: unhealthy container":                   "docker inspect",
+		"task: non-zero exit (1): dockerexec: unhealthy container":                   "see what its health check said",
 		"something nobody has seen": "shoal logs t1",
 	} {
 		web, webRev := statetest.Service("web", 1)

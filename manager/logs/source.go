@@ -61,14 +61,21 @@ func (s *source) ended() bool {
 	return t == nil || t.Status.State.Terminal()
 }
 
+// idleTime is how long an engine has for the next piece of a log that is not
+// followed, and so has an end: one that is stuck must not hide the others. 10s:
+// an engine that takes longer is as good as lost.
+const idleTime = 10 * time.Second
+
 // copy writes the log to its present end, or for ever.
 func (s *source) copy(ctx context.Context) error {
+	ctx, idle := newIdle(ctx, s.options.follow)
+	defer idle.end()
 	stream, err := s.Open(ctx, s.task.NodeID, s.task.Status.ContainerID, s.query(s.last, s.fresh))
 	if err != nil {
-		return err
+		return idle.reason(ctx, s.node, err)
 	}
 	defer stream.Close()
-	r := newReader(stream, !s.tty, s.details)
+	r := newReader(idle.reader(stream), !s.tty, s.details)
 	var batch []byte
 	var stamp [stampSize]byte
 	for {
@@ -83,7 +90,7 @@ func (s *source) copy(ctx context.Context) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return fmt.Errorf("node %s was lost: %w", s.node, err)
+			return idle.reason(ctx, s.node, fmt.Errorf("node %s was lost: %w", s.node, err))
 		case m.stream == systemError: // of the node or its engine
 			return fmt.Errorf("node %s: %s", s.node, m.text)
 		}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/swarm"
+
 	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 	"shoal/raftstore/state/statetest"
@@ -53,3 +55,21 @@ func benchmarkSchedule(b *testing.B, nodes, tasks int) {
 
 func BenchmarkSchedule100kTasks1kNodes(b *testing.B)  { benchmarkSchedule(b, 1_000, 100_000) }
 func BenchmarkSchedule100kTasks10kNodes(b *testing.B) { benchmarkSchedule(b, 10_000, 100_000) }
+
+// BenchmarkExamine is what one question costs a leader of a large cluster.
+func BenchmarkExamine(b *testing.B) {
+	objs := service("web", reserve(1e9, 1<<40), place(swarm.Placement{Constraints: []string{"node.labels.zone==a", "node.role==worker"}}))
+	objs = append(objs, service("other")...)
+	for i := range 5000 {
+		id := fmt.Sprintf("n%04d", i)
+		objs = append(objs, statetest.Node(id))
+		objs = append(objs, holding("other", 20, id)...)
+	}
+	v := storeOf(objs, pending("web", 1)).View()
+	t := v.Task("web.001")
+	for b.Loop() {
+		if _, advice := Examine(v, t, time.Now()); len(advice) == 0 {
+			b.Fatal("no advice")
+		}
+	}
+}

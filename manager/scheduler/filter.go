@@ -43,12 +43,16 @@ func newDemand(r *state.Revision) *demand {
 	if e := r.Spec.EndpointSpec; e != nil {
 		for _, p := range e.Ports {
 			if p.PublishMode == swarm.PortConfigPublishModeHost && p.PublishedPort != 0 {
-				d.hostPorts = append(d.hostPorts, hostPort{cmp.Or(p.Protocol, swarm.PortConfigProtocolTCP), p.PublishedPort})
+				d.hostPorts = append(d.hostPorts, hostPortOf(p))
 			}
 		}
 	}
 	d.plugins = neededPlugins(spec)
 	return d
+}
+
+func hostPortOf(p swarm.PortConfig) hostPort {
+	return hostPort{cmp.Or(p.Protocol, swarm.PortConfigProtocolTCP), p.PublishedPort}
 }
 
 func (d *demand) place(p *swarm.Placement) {
@@ -79,36 +83,113 @@ func neededPlugins(spec swarm.TaskSpec) (needed []swarm.PluginDescription) {
 	return needed
 }
 
-// reject returns why the node cannot take one more task with this demand, as
-// the words that stand before "on N nodes"; empty if it can.
+// filter is one thing that is asked of a node: refuse says why the node cannot
+// take one more task, as the words that stand before "on N nodes", and is empty
+// if it can; mend, for advice, lists what would change that.
+type filter struct {
+	refuse func(n *nodeInfo, d *demand, serviceID string) string
+	mend   func(a *adviser, n *nodeInfo) []fault
+}
+
+// filters are all of them, in the order in which they are asked: the first one
+// that refuses is the reason that users see.
+var filters = [...]filter{ //nolint:gochecknoglobals // a constant table
+	{refuseAvailability, mendAvailability},
+	{refuseCPU, mendCPU},
+	{refuseMemory, mendMemory},
+	{refuseGeneric, mendGeneric},
+	{refusePlugins, mendPlugins},
+	{refuseConstraints, mendConstraints},
+	{refusePlatform, mendPlatform},
+	{refusePorts, mendPorts},
+	{refuseReplicas, mendReplicas},
+}
+
+// reject returns why the node cannot take one more task with this demand; empty
+// if it can.
 func (n *nodeInfo) reject(d *demand, serviceID string) string {
-	switch {
-	case n.node == nil || n.node.Status.State != swarm.NodeStateReady || n.node.Spec.Availability != swarm.NodeAvailabilityActive:
-		return "not available for new tasks"
-	case d.resources.nanoCPUs > 0 && d.resources.nanoCPUs > n.node.Description.Resources.NanoCPUs-n.reserved.nanoCPUs:
+	if n.node == nil {
+		return unavailable
+	}
+	for i := range filters {
+		if reason := filters[i].refuse(n, d, serviceID); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+const unavailable = "not available for new tasks"
+
+func refuseAvailability(n *nodeInfo, _ *demand, _ string) string {
+	if n.node.Status.State != swarm.NodeStateReady || n.node.Spec.Availability != swarm.NodeAvailabilityActive {
+		return unavailable
+	}
+	return ""
+}
+
+func (n *nodeInfo) freeCPU() int64 {
+	return n.node.Description.Resources.NanoCPUs - n.reserved.nanoCPUs
+}
+
+func refuseCPU(n *nodeInfo, d *demand, _ string) string {
+	if d.resources.nanoCPUs > 0 && d.resources.nanoCPUs > n.freeCPU() {
 		return "insufficient CPU"
-	case d.resources.memory > 0 && d.resources.memory > n.node.Description.Resources.MemoryBytes-n.reserved.memory:
+	}
+	return ""
+}
+
+func (n *nodeInfo) freeMemory() int64 {
+	return n.node.Description.Resources.MemoryBytes - n.reserved.memory
+}
+
+func refuseMemory(n *nodeInfo, d *demand, _ string) string {
+	if d.resources.memory > 0 && d.resources.memory > n.freeMemory() {
 		return "insufficient memory"
 	}
+	return ""
+}
+
+func refuseGeneric(n *nodeInfo, d *demand, _ string) string {
 	if kind := n.missing(d.generic); kind != "" {
 		return "insufficient " + kind
 	}
+	return ""
+}
+
+func refusePlugins(n *nodeInfo, d *demand, _ string) string {
 	for _, p := range d.plugins {
 		if !n.has(p) {
 			return fmt.Sprintf("missing %s plugin %s", strings.ToLower(p.Type), p.Name)
 		}
 	}
+	return ""
+}
+
+func refuseConstraints(n *nodeInfo, d *demand, _ string) string {
 	if d.badSyntax != nil || !constraint.MatchAll(d.constraints, Facts(n.node)) {
 		return "scheduling constraints not satisfied"
 	}
+	return ""
+}
+
+func refusePlatform(n *nodeInfo, d *demand, _ string) string {
 	if !platformFits(d.platforms, n.node.Description.Platform) {
 		return "unsupported platform"
 	}
+	return ""
+}
+
+func refusePorts(n *nodeInfo, d *demand, _ string) string {
 	for _, p := range d.hostPorts {
 		if n.ports[p] > 0 {
 			return "host-mode port already in use"
 		}
 	}
+	return ""
+}
+
+func refuseReplicas(n *nodeInfo, d *demand, serviceID string) string {
 	if d.maxReplicas > 0 && n.byService[serviceID] >= int(d.maxReplicas) { //nolint:gosec // far below 2^63
 		return "max replicas per node limit exceed"
 	}
@@ -138,6 +219,20 @@ func Facts(n *state.Node) constraint.Facts {
 		OS: n.Description.Platform.OS, Arch: n.Description.Platform.Architecture,
 		NodeLabels: n.Spec.Labels, EngineLabels: n.Description.Engine.Labels,
 	}
+}
+
+// Unmet returns the constraints of a placement that a node does not meet.
+func Unmet(n *state.Node, p *swarm.Placement) (failed []string) {
+	if p == nil {
+		return nil
+	}
+	for _, text := range p.Constraints {
+		parsed, err := constraint.Parse([]string{text})
+		if err != nil || !constraint.MatchAll(parsed, Facts(n)) {
+			failed = append(failed, text)
+		}
+	}
+	return failed
 }
 
 func platformFits(wanted []swarm.Platform, have swarm.Platform) bool {
