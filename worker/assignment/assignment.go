@@ -48,6 +48,13 @@ type Task struct {
 	Spec *Spec `json:"-"`
 }
 
+// NeedsImage reports whether a task that has come so far may still need its
+// image, and with it the credentials for the registry: one that is ready may
+// lose its container before it is started.
+func NeedsImage(desired, observed taskstate.State) bool {
+	return desired < taskstate.Shutdown && observed < taskstate.Starting
+}
+
 // TaskNetwork is a network that a task is on. On ingress, which publishes its
 // ports, the node gives the address.
 type TaskNetwork struct {
