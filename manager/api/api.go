@@ -21,6 +21,7 @@ import (
 	"sync"
 
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -66,6 +67,9 @@ type Config struct {
 	// NodeRemoved returns what becomes of the cluster when a node is removed from
 	// it. It is pure: plans call it. nil: nothing.
 	NodeRemoved func(*state.Cluster) *state.Cluster
+	// Distribution asks the registry of an image what it has, with an
+	// X-Registry-Auth value or none; nil: no registry is asked.
+	Distribution func(ctx context.Context, image, auth string) (registry.DistributionInspect, error)
 
 	Log        *slog.Logger          // slog.Default()
 	Registerer prometheus.Registerer // no metrics

@@ -2,7 +2,9 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client" //nolint:depguard // the caller that most users have
 
@@ -28,6 +31,8 @@ type harness struct {
 	docker  *client.Client
 	peers   []api.Peer
 	rotated []swarm.NodeRole
+	// distribution answers for the registry; nil: it does not.
+	distribution func(image, auth string) (registry.DistributionInspect, error)
 }
 
 func newHarness(tb testing.TB, objs ...state.Object) *harness {
@@ -51,6 +56,12 @@ func newHarness(tb testing.TB, objs ...state.Object) *harness {
 			next := *c
 			next.OverlayKeyAt = time.Time{}
 			return &next
+		},
+		Distribution: func(_ context.Context, image, auth string) (registry.DistributionInspect, error) {
+			if h.distribution == nil {
+				return registry.DistributionInspect{}, errors.New("no registry here")
+			}
+			return h.distribution(image, auth)
 		},
 		Log: slog.New(slog.DiscardHandler),
 	})
