@@ -90,6 +90,16 @@ func (h *hub) count() int {
 	return len(h.sessions)
 }
 
+// pullsWaiting counts the nodes that wait for their turn to pull.
+func (h *hub) pullsWaiting() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ramp == nil {
+		return 0
+	}
+	return h.ramp.waiting()
+}
+
 // advance moves on to v and tells the sessions concerned.
 func (h *hub) advance(v *state.View) {
 	h.mu.Lock()

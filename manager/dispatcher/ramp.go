@@ -19,9 +19,9 @@ const (
 
 // ramp decides which nodes may pull an image now, so that a deployment on many
 // is no storm on its registry: a few first, one more for each node that has the
-// image, so that their number doubles as it goes round. It is a function of the
-// view, kept up to date with the changes; every manager comes to the same, and
-// a node that has had its turn keeps it.
+// image, so that their number doubles as it goes round. It follows from the view
+// alone, kept up to date with its changes, so that managers need not agree on
+// it; a node that has had its turn keeps it.
 type ramp struct {
 	images map[string]*pulling // by image, as the spec names it
 	tasks  map[string]place    // by task id: where it counts
@@ -190,4 +190,12 @@ func (p *pulling) queue() []string {
 func (r *ramp) held(taskID string) bool {
 	at, ok := r.tasks[taskID]
 	return ok && !at.has && !r.images[at.image].turn.has(at.node)
+}
+
+// waiting counts the nodes that wait for their turn.
+func (r *ramp) waiting() (n int) {
+	for _, p := range r.images {
+		n += len(p.waits) - len(p.turn)
+	}
+	return n
 }

@@ -170,6 +170,9 @@ func TestSessionsAreToldToHoldAndToPull(t *testing.T) {
 	}
 	store.Put(onEach("web", n, taskstate.Assigned)...)
 	d.hub.advance(store.View())
+	if got := d.hub.pullsWaiting(); got != n-firstPulls {
+		t.Errorf("%d nodes wait for their turn, want %d", got, n-firstPulls)
+	}
 	for i, s := range sessions {
 		line := d.hub.take(s)
 		if len(line.Tasks) != 1 || line.Tasks[0].Hold != (i >= firstPulls) {
