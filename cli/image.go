@@ -32,9 +32,13 @@ func checkImage(image string) error {
 func pinImage(ctx context.Context, api *client.Client, t *swarm.TaskSpec, auth string) (warning string) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	return pin.Image(t, func(image string) (registry.DistributionInspect, error) {
+	err := pin.Image(t, func(image string) (registry.DistributionInspect, error) {
 		return api.DistributionInspect(ctx, image, auth)
 	})
+	if err != nil {
+		return pin.Warning(t.ContainerSpec.Image)
+	}
+	return ""
 }
 
 // registryAuth reads the user's credentials for the image's registry, in the

@@ -14,26 +14,24 @@ import (
 
 // Image replaces the image's tag by the digest that the registry has for it,
 // and notes the platforms that it exists for. ask asks the registry. Where that
-// fails the tag stays, and the warning that is returned says so, in Docker's
-// words.
-func Image(t *swarm.TaskSpec, ask func(image string) (registry.DistributionInspect, error)) (warning string) {
+// fails, which is the error, only the tag latest is filled in.
+func Image(t *swarm.TaskSpec, ask func(image string) (registry.DistributionInspect, error)) error {
 	if t.ContainerSpec == nil {
-		return ""
+		return nil
 	}
 	if _, err := digest.Parse(t.ContainerSpec.Image); err == nil {
-		return "" // the id of an image: no registry knows it
+		return nil // the id of an image: no registry knows it
 	}
 	named, err := reference.ParseNormalizedNamed(t.ContainerSpec.Image)
 	if err != nil {
-		return "" // refused elsewhere
+		return nil //nolint:nilerr // refused elsewhere
 	}
 	named = reference.TagNameOnly(named)
-	image := reference.FamiliarString(named)
 	c := *t.ContainerSpec
-	c.Image, t.ContainerSpec = image, &c
-	found, err := ask(image)
+	c.Image, t.ContainerSpec = reference.FamiliarString(named), &c
+	found, err := ask(c.Image)
 	if err != nil {
-		return fmt.Sprintf("image %s could not be accessed on a registry to record\nits digest. Each node will access %s independently,\npossibly leading to different nodes running different\nversions of the image.\n", image, image)
+		return fmt.Errorf("digest of image %s: %w", c.Image, err)
 	}
 	if _, ok := named.(reference.Canonical); !ok {
 		if pinned, err := reference.WithDigest(named, found.Descriptor.Digest); err == nil {
@@ -43,7 +41,12 @@ func Image(t *swarm.TaskSpec, ask func(image string) (registry.DistributionInspe
 	if len(found.Platforms) > 0 {
 		t.Placement = forPlatforms(t.Placement, found)
 	}
-	return ""
+	return nil
+}
+
+// Warning is what Docker says where an image could not be pinned.
+func Warning(image string) string {
+	return fmt.Sprintf("image %s could not be accessed on a registry to record\nits digest. Each node will access %s independently,\npossibly leading to different nodes running different\nversions of the image.\n", image, image)
 }
 
 func forPlatforms(given *swarm.Placement, found registry.DistributionInspect) *swarm.Placement {

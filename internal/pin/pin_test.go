@@ -29,9 +29,9 @@ func TestAnImageIsPinned(t *testing.T) {
 	} {
 		spec := swarm.TaskSpec{ContainerSpec: &swarm.ContainerSpec{Image: c.image}, Placement: &swarm.Placement{Constraints: []string{"a"}}}
 		given, asked := spec.ContainerSpec, ""
-		warning := Image(&spec, func(image string) (registry.DistributionInspect, error) { asked = image; return found, nil })
-		if spec.ContainerSpec.Image != c.want || asked != c.asked || warning != "" || given.Image != c.image {
-			t.Errorf("%s: %s after asking for %s, warning %q", c.image, spec.ContainerSpec.Image, asked, warning)
+		err := Image(&spec, func(image string) (registry.DistributionInspect, error) { asked = image; return found, nil })
+		if spec.ContainerSpec.Image != c.want || asked != c.asked || err != nil || given.Image != c.image {
+			t.Errorf("%s: %s after asking for %s, err %v", c.image, spec.ContainerSpec.Image, asked, err)
 		}
 		want := []swarm.Platform{{Architecture: "amd64", OS: "linux"}, {OS: "linux"}}
 		if c.asked == "" {
@@ -43,10 +43,13 @@ func TestAnImageIsPinned(t *testing.T) {
 	}
 }
 
-func TestARegistryThatDoesNotAnswerIsAWarning(t *testing.T) {
+func TestARegistryThatDoesNotAnswerLeavesTheTag(t *testing.T) {
 	spec := swarm.TaskSpec{ContainerSpec: &swarm.ContainerSpec{Image: "web"}}
-	warning := Image(&spec, func(string) (registry.DistributionInspect, error) { return registry.DistributionInspect{}, errDown })
-	if spec.ContainerSpec.Image != "web:latest" || spec.Placement != nil || !strings.HasPrefix(warning, "image web:latest could not be accessed on a registry to record\nits digest.") {
-		t.Errorf("%+v, warning %q", spec.ContainerSpec, warning)
+	err := Image(&spec, func(string) (registry.DistributionInspect, error) { return registry.DistributionInspect{}, errDown })
+	if spec.ContainerSpec.Image != "web:latest" || spec.Placement != nil || !errors.Is(err, errDown) {
+		t.Errorf("%+v, err %v", spec.ContainerSpec, err)
+	}
+	if got := Warning("web:1"); !strings.HasPrefix(got, "image web:1 could not be accessed on a registry to record\nits digest.") {
+		t.Errorf("warning %q", got)
 	}
 }

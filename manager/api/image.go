@@ -28,13 +28,15 @@ func (a *API) pin(r *http.Request, spec *swarm.ServiceSpec, auth string) (warnin
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), pinTime)
 	defer cancel()
-	warning := pin.Image(&spec.TaskTemplate, func(image string) (registry.DistributionInspect, error) {
+	pinned := spec.TaskTemplate
+	if err := pin.Image(&pinned, func(image string) (registry.DistributionInspect, error) {
 		return a.config.Distribution(ctx, image, auth)
-	})
-	if warning == "" {
-		return nil
+	}); err != nil {
+		a.log.Debug("image not pinned", "image", c.Image, "error", err)
+		return []string{pin.Warning(c.Image)}
 	}
-	return []string{warning}
+	spec.TaskTemplate = pinned
+	return nil
 }
 
 func isPinned(image string) bool {

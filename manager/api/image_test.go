@@ -48,10 +48,10 @@ func TestOldClientsAreWarnedWhenTheRegistryDoesNotAnswer(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &created); err != nil || code != http.StatusCreated {
 		t.Fatalf("%d %s: %v", code, body, err)
 	}
-	if len(created.Warnings) != 1 || !strings.HasPrefix(created.Warnings[0], "image reg.example/web:latest could not be accessed on a registry") {
+	if len(created.Warnings) != 1 || !strings.HasPrefix(created.Warnings[0], "image reg.example/web could not be accessed on a registry") {
 		t.Errorf("warnings %q", created.Warnings)
 	}
-	if got := h.service("web").Spec.TaskTemplate.ContainerSpec.Image; got != "reg.example/web:latest" {
+	if got := h.service("web").Spec.TaskTemplate.ContainerSpec.Image; got != "reg.example/web" {
 		t.Errorf("image %s", got)
 	}
 }
