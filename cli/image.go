@@ -56,6 +56,9 @@ func (s *shell) registryAuth(image string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the credentials for %s: %w", key, err)
 	}
+	if found.Username == "" && found.Auth == "" && found.IdentityToken == "" && found.RegistryToken == "" {
+		fmt.Fprintf(s.err, "WARNING: --with-registry-auth: there are no credentials for %s, so none are sent, and the service keeps none; docker login stores them\n", reference.Domain(named))
+	}
 	return registry.EncodeAuthConfig(registry.AuthConfig{
 		Username: found.Username, Password: found.Password, Auth: found.Auth,
 		ServerAddress: found.ServerAddress, IdentityToken: found.IdentityToken, RegistryToken: found.RegistryToken,

@@ -24,7 +24,7 @@ func Image(t *swarm.TaskSpec, ask func(image string) (registry.DistributionInspe
 	}
 	named, err := reference.ParseNormalizedNamed(t.ContainerSpec.Image)
 	if err != nil {
-		return nil //nolint:nilerr // refused elsewhere
+		return nil // refused elsewhere
 	}
 	named = reference.TagNameOnly(named)
 	c := *t.ContainerSpec
