@@ -96,8 +96,9 @@ func busy(err error) bool {
 	if errors.Is(err, context.Canceled) || errdefs.IsUnavailable(err) {
 		return false
 	}
-	return says(err, "toomanyrequests", "Too Many Requests", "500 Internal Server Error", "502 Bad Gateway", "503 Service Unavailable",
-		"504 Gateway Timeout", "unexpected HTTP status: 5", "connection reset by peer", "unexpected EOF")
+	hungUp := strings.HasSuffix(err.Error(), ": EOF")
+	return hungUp || says(err, "toomanyrequests", "Too Many Requests", "HTTP 429", "500 Internal Server Error", "502 Bad Gateway",
+		"503 Service Unavailable", "504 Gateway Timeout", "unexpected HTTP status: 5", "connection reset by peer", "unexpected EOF")
 }
 
 // refusesAuth reports whether a registry has refused who asks.

@@ -153,7 +153,11 @@ func TestATaskThatWaitsForItsTurnCanBeStopped(t *testing.T) {
 
 func TestWhatRegistriesSayIsUnderstood(t *testing.T) {
 	for text, want := range map[string]string{
-		tooMany: "busy", "received unexpected HTTP status: 502 Bad Gateway": "busy", "read tcp 10.0.0.1:1->10.0.0.2:443: read: connection reset by peer": "busy",
+		// by Docker Engine 20.10 of a registry that answers so, or hangs up
+		tooMany: "busy", "error parsing HTTP 429 response body: invalid character 'b' looking for beginning of value: \"busy\"": "busy",
+		"Head \"http://127.0.0.1:5999/v2/a/b/manifests/1\": EOF": "busy", "received unexpected HTTP status: 500 Internal Server Error": "busy",
+		"unexpected status code https://reg.example/v2/app/manifests/1: 429 Too Many Requests": "busy", // by later ones
+		"received unexpected HTTP status: 502 Bad Gateway":                                     "busy", "read tcp 10.0.0.1:1->10.0.0.2:443: read: connection reset by peer": "busy",
 		"Get \"https://reg.example/v2/\": dial tcp 10.0.0.1:443: connect: connection refused": "unreachable", "lookup reg.example: no such host": "unreachable",
 		noLogin: "auth", badLogin: "auth", "manifest for reg.example/app:1 not found: manifest unknown": "",
 	} {
