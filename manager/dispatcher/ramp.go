@@ -21,7 +21,7 @@ const (
 // is no storm on its registry: a few first, one more for each node that has the
 // image, so that their number doubles as it goes round. It follows from the view
 // alone, kept up to date with its changes, so that managers need not agree on
-// it; a node that has had its turn keeps it.
+// it (ADR 19); a node that has had its turn keeps it.
 type ramp struct {
 	images map[string]*pulling // by image, as the spec names it
 	tasks  map[string]place    // by task id: where it counts
