@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -11,11 +10,14 @@ import (
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client"
+
+	"shoal/internal/pin"
 )
 
-// resolveTimeout: a registry that answers does so well within it; one that does
-// not is only worth a warning.
-const resolveTimeout = 1500 * time.Millisecond
+// resolveTimeout is how long a registry has to tell a digest; one that does not
+// is only worth a warning. 5s: three round trips with TLS across an ocean, and
+// one packet that is lost.
+const resolveTimeout = 5 * time.Second
 
 // checkImage refuses what is no image reference.
 func checkImage(image string) error {
@@ -25,43 +27,17 @@ func checkImage(image string) error {
 	return nil
 }
 
-// pin replaces the image's tag by what the registry says it is now, and notes
-// the platforms it exists for. It returns a warning instead when it cannot.
-func pin(ctx context.Context, api *client.Client, t *swarm.TaskSpec, auth string) string {
-	named, err := reference.ParseNormalizedNamed(t.ContainerSpec.Image)
-	if err != nil {
-		return "" // refused before
-	}
-	named = reference.TagNameOnly(named)
-	image := reference.FamiliarString(named)
-	t.ContainerSpec.Image = image
+// pinImage fixes the image to the digest that its tag has now. It returns a
+// warning instead when the registry does not tell.
+func pinImage(ctx context.Context, api *client.Client, t *swarm.TaskSpec, auth string) (warning string) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	found, err := api.DistributionInspect(ctx, image, auth)
+	err := pin.Image(t, func(image string) (registry.DistributionInspect, error) {
+		return api.DistributionInspect(ctx, image, auth)
+	})
 	if err != nil {
-		return fmt.Sprintf("image %s could not be accessed on a registry to record\nits digest. Each node will access %s independently,\npossibly leading to different nodes running different\nversions of the image.\n", image, image)
+		return pin.Warning(t.ContainerSpec.Image)
 	}
-	if _, ok := named.(reference.Canonical); !ok {
-		if pinned, err := reference.WithDigest(named, found.Descriptor.Digest); err == nil {
-			t.ContainerSpec.Image = reference.FamiliarString(pinned)
-		}
-	}
-	if len(found.Platforms) == 0 {
-		return ""
-	}
-	placement := swarm.Placement{}
-	if t.Placement != nil {
-		placement = *t.Placement
-	}
-	placement.Platforms = nil
-	for _, p := range found.Platforms {
-		arch := p.Architecture
-		if strings.EqualFold(arch, "arm") { // nodes say armv7l and the like
-			arch = ""
-		}
-		placement.Platforms = append(placement.Platforms, swarm.Platform{Architecture: arch, OS: p.OS})
-	}
-	t.Placement = &placement
 	return ""
 }
 
@@ -79,6 +55,9 @@ func (s *shell) registryAuth(image string) (string, error) {
 	found, err := config.LoadDefaultConfigFile(s.err).GetAuthConfig(key)
 	if err != nil {
 		return "", fmt.Errorf("read the credentials for %s: %w", key, err)
+	}
+	if found.Username == "" && found.Auth == "" && found.IdentityToken == "" && found.RegistryToken == "" {
+		fmt.Fprintf(s.err, "WARNING: --with-registry-auth: there are no credentials for %s, so none are sent, and the service keeps none; docker login stores them\n", reference.Domain(named))
 	}
 	return registry.EncodeAuthConfig(registry.AuthConfig{
 		Username: found.Username, Password: found.Password, Auth: found.Auth,

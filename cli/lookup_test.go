@@ -84,8 +84,9 @@ func TestRegistryAuth(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(auths), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := newShell(Config{})
 	for image, user := range map[string]string{"registry.example.com/web:1": "me", "nginx": "hub", "other.example.com/x": ""} {
+		var said strings.Builder
+		s := newShell(Config{Stderr: &said})
 		header, err := s.registryAuth(image)
 		if err != nil {
 			t.Fatal(err)
@@ -97,6 +98,9 @@ func TestRegistryAuth(t *testing.T) {
 		var got registry.AuthConfig
 		if err := json.Unmarshal(raw, &got); err != nil || got.Username != user {
 			t.Errorf("%s: user %q, err %v; want %q", image, got.Username, err, user)
+		}
+		if warned := strings.Contains(said.String(), "there are no credentials for other.example.com"); warned != (user == "") {
+			t.Errorf("%s: said %q", image, said.String())
 		}
 	}
 }

@@ -63,7 +63,7 @@ func (s *shell) runServiceCreate(ctx context.Context, f *serviceFlags, name, mod
 	}
 	var warning string
 	if !f.noResolveImage {
-		warning = pin(ctx, api, &spec.TaskTemplate, o.EncodedRegistryAuth)
+		warning = pinImage(ctx, api, &spec.TaskTemplate, o.EncodedRegistryAuth)
 	}
 	run, err := f.applyRun(nil)
 	if err != nil {

@@ -142,7 +142,7 @@ func (s *shell) change(ctx context.Context, api *client.Client, u *updateFlags, 
 		o.RegistryAuthFrom = ""
 	}
 	if u.changed("image") && !u.noResolveImage {
-		warning = pin(ctx, api, &spec.TaskTemplate, o.EncodedRegistryAuth)
+		warning = pinImage(ctx, api, &spec.TaskTemplate, o.EncodedRegistryAuth)
 	}
 	return warning, nil
 }

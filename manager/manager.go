@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -45,6 +46,9 @@ type Config struct {
 	// DialPeer connects to a node's cluster listener for RPCs, and makes sure
 	// that it is that node; nil: engines of nodes cannot be reached.
 	DialPeer func(ctx context.Context, nodeID, addr string) (net.Conn, error)
+	// Distribution asks the registry of an image what it has, for clients that
+	// leave that to the managers; nil: none is asked.
+	Distribution func(ctx context.Context, image, auth string) (registry.DistributionInspect, error)
 	// Dead reports whether gossip calls a node dead; nil: it never does.
 	Dead func(nodeID string) bool
 	// Founding are the first objects of a new cluster; nil: the cluster exists.
@@ -125,8 +129,9 @@ func (m *Manager) compose() (err error) {
 		return err
 	}
 	m.api, err = api.New(api.Config{
-		Store: apiStore{m.store}, Linearizable: apiStore{m.store}.Linearizable, Peers: m.peers, Tokens: m.tokens, RotateTokens: rotateTokens, NodeRemoved: ca.NodeRemoved, Witness: m.witness,
-		Log: m.log, Registerer: m.cfg.Registerer,
+		Store: apiStore{m.store}, Linearizable: apiStore{m.store}.Linearizable, Peers: m.peers, Tokens: m.tokens, RotateTokens: rotateTokens, NodeRemoved: ca.NodeRemoved,
+		Distribution: m.cfg.Distribution, Witness: m.witness,
+		Log:          m.log, Registerer: m.cfg.Registerer,
 	})
 	if err != nil {
 		return err

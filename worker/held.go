@@ -48,16 +48,27 @@ func newHeld(m memory) *held {
 	return h
 }
 
-// memory returns what goes to disk: each spec once.
+// memory returns what goes to disk: each spec once, and with the credentials for
+// its registry only while a task has still to pull.
 func (h *held) memory() memory {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m := memory{Tasks: h.tasksLocked(), Managers: slices.Clone(h.mgrs)}
-	seen := map[specKey]bool{}
+	at := map[specKey]int{}
 	for _, t := range m.Tasks {
-		if k := (specKey{t.ServiceID, t.Revision}); t.Spec != nil && !seen[k] {
-			seen[k] = true
+		if t.Spec == nil {
+			continue
+		}
+		key := specKey{t.ServiceID, t.Revision}
+		i, ok := at[key]
+		if !ok {
+			i = len(m.Specs)
+			at[key] = i
 			m.Specs = append(m.Specs, *t.Spec)
+			m.Specs[i].RegistryAuth = ""
+		}
+		if assignment.NeedsImage(t.Desired, t.Status.State) && t.Spec.RegistryAuth != "" {
+			m.Specs[i].RegistryAuth = t.Spec.RegistryAuth
 		}
 	}
 	return m

@@ -167,7 +167,7 @@ func TestWorkerCarriesOutAndRemembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	tasks := again.held.tasks()
-	if len(tasks) != 1 || tasks[0].Spec == nil || tasks[0].Spec.RegistryAuth != secret || tasks[0].Status.State != taskstate.Running {
+	if len(tasks) != 1 || tasks[0].Spec == nil || tasks[0].Spec.RegistryAuth != "" || tasks[0].Status.State != taskstate.Running {
 		t.Errorf("remembered: %+v", tasks)
 	}
 	if index, _ := again.held.index(); index != 0 {
@@ -175,6 +175,23 @@ func TestWorkerCarriesOutAndRemembers(t *testing.T) {
 	}
 	if err := Purge(t.Context(), "", fake, again.cfg.ClusterID, again.cfg.FileDir); err != nil || len(fake.Containers()) != 0 {
 		t.Errorf("purge: %v, left %v", err, fake.Containers())
+	}
+}
+
+func TestCredentialsAreKeptWhileATaskHasToPull(t *testing.T) {
+	for state, want := range map[taskstate.State]string{taskstate.Preparing: secret, taskstate.Ready: secret, taskstate.Running: "", taskstate.Rejected: ""} {
+		d := down("t1", taskstate.Running)
+		d.Tasks = append(d.Tasks, d.Tasks[0])
+		d.Tasks[0].ID, d.Tasks[0].Status.State = "t0", taskstate.Running
+		d.Tasks[1].Status.State = state
+		spent := d.Specs[0]
+		spent.RegistryAuth = "" // t0 came without
+		d.Tasks[0].Spec, d.Tasks[1].Spec = &spent, &d.Specs[0]
+		h := newHeld(memory{})
+		h.apply(d)
+		if m := h.memory(); len(m.Specs) != 1 || m.Specs[0].RegistryAuth != want || d.Specs[0].RegistryAuth != secret {
+			t.Errorf("beside a task that is %s goes to disk %+v", state, m.Specs)
+		}
 	}
 }
 

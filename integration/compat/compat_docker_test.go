@@ -4,6 +4,7 @@ package compat
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -215,7 +216,30 @@ func sides(t *testing.T) (swarm, shoal *side) {
 	if err := daemons.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	return newSide("swarm", a, (*lab.Host).DockerSocket), newSide("shoal", b, (*lab.Host).ShoalSocket)
+	swarm, shoal = newSide("swarm", a, (*lab.Host).DockerSocket), newSide("shoal", b, (*lab.Host).ShoalSocket)
+	swarm.addRegistry(t, a)
+	shoal.addRegistry(t, b)
+	return swarm, shoal
+}
+
+// addRegistry starts a registry with a password; REG is its address, LOGIN and
+// WRONG are what docker login would leave of the right one and of another.
+func (d *side) addRegistry(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	const hash = "$2a$05$H5PDK1tqoV3KxsqIAfN.pOxJmt3JOMx3Gs/FSdfPMZlCSiFKWGW3S"
+	reg, err := l.Host(1).StartRegistry(t.Context(), "ann", hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.env["REG"] = reg.Addr
+	for name, password := range map[string]string{"LOGIN": "correct-horse-1", "WRONG": "wrong-guess-3"} {
+		d.env[name] = t.TempDir()
+		auth := base64.StdEncoding.EncodeToString([]byte("ann:" + password))
+		config := fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, reg.Addr, auth)
+		if err := os.WriteFile(filepath.Join(d.env[name], "config.json"), []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func build(t *testing.T, bin, web string) *lab.Lab {

@@ -178,8 +178,9 @@ func (m *member) runManager(ctx context.Context) error {
 	mgr, err := manager.New(manager.Config{
 		Dir: m.cfg.raftDir(), Addr: m.record.Load().Advertise, Key: m.key, Credential: m.credential.Load(),
 		Raft: share(m.doors.byProtocol[protocolRaft]), Dial: m.dial, DialNode: m.dialNode, DialPeer: m.dialNodeID,
-		Dead:     func(id string) bool { return m.gossip.Presence(id).Presence == gossip.Dead },
-		Founding: m.founding, Log: m.log, Registerer: registry,
+		Dead:         func(id string) bool { return m.gossip.Presence(id).Presence == gossip.Dead },
+		Distribution: m.node.engine.distribution,
+		Founding:     m.founding, Log: m.log, Registerer: registry,
 	})
 	if err != nil {
 		return fmt.Errorf("manager: %w", err)

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
+
+	"github.com/docker/docker/api/types/registry"
 )
 
 // engineProxy passes calls that are not about the cluster to the local Docker
@@ -77,6 +79,26 @@ func (e *engineProxy) get(ctx context.Context, path string, into any) error {
 		return fmt.Errorf("the Docker Engine answers %s to %s", response.Status, path)
 	}
 	return json.NewDecoder(response.Body).Decode(into)
+}
+
+// distribution has the engine ask the registry of an image what it has.
+func (e *engineProxy) distribution(ctx context.Context, image, auth string) (found registry.DistributionInspect, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/distribution/"+image+"/json", nil)
+	if err != nil {
+		return found, err
+	}
+	if auth != "" {
+		r.Header.Set(registry.AuthHeader, auth)
+	}
+	response, err := e.transport.RoundTrip(r)
+	if err != nil {
+		return found, fmt.Errorf("the Docker Engine at unix://%s does not answer: %w", e.socket, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return found, fmt.Errorf("the Docker Engine answers %s when asked for the digest of %s", response.Status, image)
+	}
+	return found, json.NewDecoder(response.Body).Decode(&found)
 }
 
 // apiVersion is the newest API version that the engine speaks; the last one

@@ -21,6 +21,7 @@ import (
 	"sync"
 
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -70,6 +71,9 @@ type Config struct {
 	// last. It answers within a few seconds, whatever the node does. nil: nobody
 	// is asked.
 	Witness func(ctx context.Context, t *state.Task) Testimony
+	// Distribution asks the registry of an image what it has, with an
+	// X-Registry-Auth value or none; nil: no registry is asked.
+	Distribution func(ctx context.Context, image, auth string) (registry.DistributionInspect, error)
 
 	Log        *slog.Logger          // slog.Default()
 	Registerer prometheus.Registerer // no metrics

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client" //nolint:depguard // the caller that most users have
 
@@ -30,6 +32,8 @@ type harness struct {
 	peers   []api.Peer
 	rotated []swarm.NodeRole
 	witness func(*state.Task) api.Testimony
+	// distribution answers for the registry; nil: it does not.
+	distribution func(image, auth string) (registry.DistributionInspect, error)
 }
 
 func newHarness(tb testing.TB, objs ...state.Object) *harness {
@@ -59,6 +63,12 @@ func newHarness(tb testing.TB, objs ...state.Object) *harness {
 				return api.Testimony{}
 			}
 			return h.witness(t)
+		},
+		Distribution: func(_ context.Context, image, auth string) (registry.DistributionInspect, error) {
+			if h.distribution == nil {
+				return registry.DistributionInspect{}, errors.New("no registry here")
+			}
+			return h.distribution(image, auth)
 		},
 		Log: slog.New(slog.DiscardHandler),
 	})

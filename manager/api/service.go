@@ -159,7 +159,8 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
 	if isJob(spec.Mode) {
 		service.JobStatus = &swarm.JobStatus{LastExecution: time.Now().UTC()}
 	}
-	answer, err := encode(swarm.ServiceCreateResponse{ID: service.ID})
+	warnings := a.pin(r, &service.Spec, auth)
+	answer, err := encode(swarm.ServiceCreateResponse{ID: service.ID, Warnings: warnings})
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,9 @@
 package api
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"net/http"
-	"strings"
 	"time"
 
-	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 
 	"shoal/internal/runspec"
@@ -46,7 +42,11 @@ func (a *API) updateService(w http.ResponseWriter, r *http.Request) error {
 	if err := validateService(&u.spec); err != nil {
 		return err
 	}
-	answer, err := encode(swarm.ServiceUpdateResponse{})
+	var warnings []string
+	if !u.rollback {
+		warnings = a.pin(r, &u.spec, u.auth)
+	}
+	answer, err := encode(swarm.ServiceUpdateResponse{Warnings: warnings})
 	if err != nil {
 		return err
 	}
@@ -135,22 +135,4 @@ func previousAuth(v *state.View, s *state.Service) string {
 		return r.RegistryAuth
 	}
 	return ""
-}
-
-// registryAuth reads and checks the credentials for the image's registry. They
-// are kept as they came: a secret that only workers get to see.
-func registryAuth(r *http.Request) (string, error) {
-	auth := r.Header.Get(registry.AuthHeader)
-	if auth == "" {
-		return "", nil
-	}
-	raw, err := base64.URLEncoding.DecodeString(auth)
-	if err != nil {
-		raw, err = base64.RawURLEncoding.DecodeString(strings.TrimRight(auth, "="))
-	}
-	var config registry.AuthConfig
-	if err != nil || json.Unmarshal(raw, &config) != nil {
-		return "", invalid("invalid %s header: base64url of a JSON object with the credentials is expected", registry.AuthHeader)
-	}
-	return auth, nil
 }

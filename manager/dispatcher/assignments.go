@@ -123,10 +123,17 @@ type specKey struct {
 	revision  uint64
 }
 
-// write puts a delta into a line. sent remembers the specs that the session
-// has had.
-func (d delta) write(v *state.View, line *assignment.Down, sent map[specKey]bool) {
+// write puts a delta into a line. sent remembers the specs that the session has
+// had, and whether with the credentials for their registry: those go only where
+// a task needs them. held are the tasks that must not pull yet.
+func (d delta) write(v *state.View, line *assignment.Down, sent map[specKey]bool, held ids) {
 	ingress := ingressOf(v)
+	pulls := map[specKey]bool{}
+	for _, t := range d {
+		if t != nil && assignment.NeedsImage(t.Desired, t.Status.State) {
+			pulls[specKey{t.ServiceID, t.Revision}] = true
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(d)) {
 		t := d[id]
 		if t == nil {
@@ -138,6 +145,7 @@ func (d delta) write(v *state.View, line *assignment.Down, sent map[specKey]bool
 		task := assignment.Task{
 			ID: t.ID, ServiceID: t.ServiceID, Revision: t.Revision, Slot: t.Slot,
 			Desired: t.Desired, GenericResources: t.GenericResources, Status: t.Status, Withdrawn: t.Withdrawn,
+			Hold: held.has(t.ID),
 		}
 		for _, n := range t.Networks {
 			task.Networks = append(task.Networks, assignment.TaskNetwork{NetworkID: n.NetworkID, Ingress: n.NetworkID == ingress, Addrs: n.Addrs})
@@ -146,19 +154,23 @@ func (d delta) write(v *state.View, line *assignment.Down, sent map[specKey]bool
 		// the same, the worker can still stop and remove the task.
 		if r := v.Revision(t.ServiceID, t.Revision); r != nil {
 			task.ServiceName = r.Spec.Name
-			if key := (specKey{t.ServiceID, t.Revision}); !sent[key] {
-				sent[key] = true
-				line.Specs = append(line.Specs, specOf(r))
+			key := specKey{t.ServiceID, t.Revision}
+			if full, had := sent[key]; !had || pulls[key] && !full {
+				sent[key] = pulls[key] || r.RegistryAuth == ""
+				line.Specs = append(line.Specs, specOf(r, pulls[key]))
 			}
 		}
 		line.Tasks = append(line.Tasks, task)
 	}
 }
 
-func specOf(r *state.Revision) assignment.Spec {
+func specOf(r *state.Revision, withAuth bool) assignment.Spec {
 	spec := assignment.Spec{
 		ServiceID: r.ServiceID, Revision: r.Number,
-		ServiceLabels: r.Spec.Labels, Task: r.Spec.TaskTemplate, Run: r.Run, RegistryAuth: r.RegistryAuth,
+		ServiceLabels: r.Spec.Labels, Task: r.Spec.TaskTemplate, Run: r.Run,
+	}
+	if withAuth {
+		spec.RegistryAuth = r.RegistryAuth
 	}
 	if r.Spec.EndpointSpec != nil {
 		for _, p := range r.Spec.EndpointSpec.Ports {

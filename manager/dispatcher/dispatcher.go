@@ -109,7 +109,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{cfg: cfg, born: time.Now(), hub: newHub(), outbox: newOutbox(), statuses: newStatusQueue()}
 	var err error
-	d.metrics, err = newMetrics(cfg.Registerer, d.hub.count)
+	d.metrics, err = newMetrics(cfg.Registerer, d.hub.count, d.hub.pullsWaiting)
 	return d, err
 }
 

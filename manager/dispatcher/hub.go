@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"shoal/internal/taskstate"
 	"shoal/raftstore/state"
 	"shoal/worker/assignment"
 )
@@ -36,6 +37,7 @@ type hub struct {
 	// onNetwork are the sessions whose node is on a cluster network.
 	onNetwork map[string]map[*session]bool
 	config    assignment.FabricConfig
+	ramp      *ramp
 	alive     []Alive // scratch
 }
 
@@ -59,7 +61,7 @@ func (h *hub) open(v *state.View) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.serving = true
-	h.view, h.managers, h.keys, h.config = v, managersOf(v), keysOf(v), configOf(v)
+	h.view, h.managers, h.keys, h.config, h.ramp = v, managersOf(v), keysOf(v), configOf(v), newRamp(v)
 }
 
 // close ends all sessions and takes no more.
@@ -86,6 +88,16 @@ func (h *hub) count() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.sessions)
+}
+
+// pullsWaiting counts the nodes that wait for their turn to pull.
+func (h *hub) pullsWaiting() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ramp == nil {
+		return 0
+	}
+	return h.ramp.waiting()
 }
 
 // advance moves on to v and tells the sessions concerned.
@@ -120,13 +132,29 @@ func (h *hub) advance(v *state.View) {
 		h.nodeLocked(nodeID, node)
 	}
 	h.fabricLocked(events)
+	h.releaseLocked(h.ramp.advance(v, events))
 	if n.cluster {
 		h.clusterLocked()
 	}
 }
 
+// releaseLocked tells the nodes of tasks that they may pull.
+func (h *hub) releaseLocked(taskIDs []string) {
+	for _, id := range taskIDs {
+		t := h.view.Task(id)
+		if t == nil {
+			continue
+		}
+		if s := h.sessions[t.NodeID]; s != nil {
+			s.mail.merge(delta{id: t})
+			s.wakeUp()
+		}
+	}
+}
+
 // startOverLocked is for a view whose way here is not known.
 func (h *hub) startOverLocked() {
+	h.ramp = newRamp(h.view)
 	for nodeID, s := range h.sessions {
 		s.mail.tasks, s.mail.full = nil, true
 		h.unwatchLocked(s)
@@ -222,8 +250,19 @@ func (h *hub) registerLocked(s *session, n *state.Node) {
 	s.mail = mail{managers: true, keys: true, role: renew, full: s.hello.Index == 0}
 	if !s.mail.full {
 		s.mail.tasks = resume(h.view, s.nodeID, s.hello.Index, s.hello.Managed)
+		h.repeatLocked(s)
 	}
 	h.watchLocked(s)
+}
+
+// repeatLocked tells a worker again of the tasks that may pull: that it may, it
+// could have missed.
+func (h *hub) repeatLocked(s *session) {
+	for t := range h.view.TasksOfNode(s.nodeID) {
+		if _, waits := h.ramp.tasks[t.ID]; waits && t.Status.State < taskstate.Ready && !h.ramp.held(t.ID) {
+			s.mail.tasks[t.ID] = t
+		}
+	}
 }
 
 // detach forgets a session; it reports false if it had been replaced.
@@ -288,13 +327,19 @@ func (h *hub) take(s *session) assignment.Down {
 	if m.role {
 		line.Role = s.desired
 	}
+	if m.full {
+		m.tasks = resume(v, s.nodeID, 0, nil)
+	}
+	held := ids{}
+	for id := range m.tasks {
+		if h.ramp.held(id) {
+			held[id] = true
+		}
+	}
 	h.mu.Unlock()
 	line.Ack = m.ack
 	line.Index = v.Index()
 	line.Full = m.full
-	if m.full {
-		m.tasks = resume(v, s.nodeID, 0, nil)
-	}
 	touched := ids{}
 	for id := range m.tasks {
 		touched[id] = true
@@ -302,7 +347,7 @@ func (h *hub) take(s *session) assignment.Down {
 	for _, id := range m.ended {
 		touched[id] = true
 	}
-	m.tasks.write(v, &line, s.sent)
+	m.tasks.write(v, &line, s.sent, held)
 	s.shelf.write(v, s.nodeID, &line, touched, m.full)
 	line.Fabric = m.fabric.render(v, on)
 	return line

@@ -16,7 +16,7 @@ type metrics struct {
 	withdraw prometheus.Histogram
 }
 
-func newMetrics(r prometheus.Registerer, sessions func() int) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, sessions, pulls func() int) (*metrics, error) {
 	m := &metrics{
 		statuses: prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_statuses_total", Help: "Task statuses taken from workers and committed."}),
 		refused:  prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_dispatcher_refused_total", Help: "Sessions refused."}),
@@ -34,8 +34,10 @@ func newMetrics(r prometheus.Registerer, sessions func() int) (*metrics, error) 
 	}
 	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "shoal_dispatcher_sessions", Help: "Worker sessions that this manager holds."},
 		func() float64 { return float64(sessions()) })
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "shoal_dispatcher_pulls_waiting", Help: "Nodes that wait for their turn to pull an image, once for each image."},
+		func() float64 { return float64(pulls()) })
 	var errs []error
-	for _, c := range []prometheus.Collector{m.statuses, m.refused, m.downs, m.brake, m.leaving, m.unheard, m.withdraw, gauge} {
+	for _, c := range []prometheus.Collector{m.statuses, m.refused, m.downs, m.brake, m.leaving, m.unheard, m.withdraw, gauge, waiting} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)

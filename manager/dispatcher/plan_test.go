@@ -196,7 +196,7 @@ func TestResumeSendsTheDifference(t *testing.T) {
 	store.Put(statetest.Task("c", "web", 3, "n1"))
 	d := resume(store.View(), "n1", index, []string{"a", "b", "z"})
 	line := assignment.Down{}
-	d.write(store.View(), &line, map[specKey]bool{})
+	d.write(store.View(), &line, map[specKey]bool{}, nil)
 	var sent []string
 	for _, task := range line.Tasks {
 		sent = append(sent, task.ID)

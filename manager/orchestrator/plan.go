@@ -239,7 +239,7 @@ func (p *planner) madeByUpdate(s *slot) (made []*state.Task) {
 	succeeds := false
 	for _, t := range s.tasks {
 		switch {
-		case p.difference(t.Revision) != state.DiffersNot:
+		case p.difference(t.Revision) != state.DiffersNot || p.asksInVain(t):
 			succeeds = true
 		case succeeds && (p.sinceUpdate(t) || wanted(t) && t.Status.State < taskstate.Running):
 			made = append(made, t)
@@ -286,8 +286,19 @@ func (p *planner) dirty(t *state.Task) bool {
 		n := p.view.Node(t.NodeID)
 		return n == nil || !constraint.MatchAll(p.constraints, facts(n))
 	default:
+		return p.asksInVain(t)
+	}
+}
+
+// asksInVain reports whether a task asks for its image, or was rejected, with
+// credentials that are no longer the service's. Whatever got its image needs none.
+func (p *planner) asksInVain(t *state.Task) bool {
+	asks := t.Status.State < taskstate.Ready || t.Status.State == taskstate.Rejected
+	if t.Revision == p.svc.Revision || !asks {
 		return false
 	}
+	r := p.view.Revision(p.svc.ID, t.Revision)
+	return r != nil && r.RegistryAuth != p.svc.RegistryAuth
 }
 
 func (p *planner) difference(revision uint64) state.Difference {

@@ -39,10 +39,20 @@ type Task struct {
 	// Withdrawn says that all nodes know that the task is to stop: none sends it
 	// anything new. Until then a running task with Networks is not stopped.
 	Withdrawn bool `json:"withdrawn,omitempty"`
+	// Hold says that the image must not be pulled yet: other nodes are asking its
+	// registry for it. Without it, also later, the node may pull for good.
+	Hold bool `json:"hold,omitempty"`
 	// Status is what the managers last heard.
 	Status taskstate.Status `json:"status"`
 	// Spec is filled in by the receiver from Down.Specs; see Spec.
 	Spec *Spec `json:"-"`
+}
+
+// NeedsImage reports whether a task that has come so far may still need its
+// image, and with it the credentials for the registry: one that is ready may
+// lose its container before it is started.
+func NeedsImage(desired, observed taskstate.State) bool {
+	return desired < taskstate.Shutdown && observed < taskstate.Starting
 }
 
 // TaskNetwork is a network that a task is on. On ingress, which publishes its
@@ -62,8 +72,9 @@ type Spec struct {
 	Task          swarm.TaskSpec     `json:"task"`
 	Run           *runspec.Spec      `json:"run,omitempty"`       // what Task cannot say
 	HostPorts     []swarm.PortConfig `json:"hostPorts,omitempty"` // host-mode ports to publish
-	// RegistryAuth is the X-Registry-Auth value that came with the service.
-	// It is a secret: never log it.
+	// RegistryAuth is the X-Registry-Auth value that came with the service. It
+	// comes only with a task that is still to be prepared, if need be in a second
+	// copy of the spec. It is a secret: never log it.
 	RegistryAuth string `json:"registryAuth,omitempty"`
 }
 

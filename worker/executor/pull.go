@@ -2,9 +2,9 @@ package executor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"shoal/internal/runspec"
-	"shoal/worker/assignment"
 	"shoal/worker/engine"
 )
 
@@ -28,6 +27,9 @@ const (
 	// freshTime is how long one pull serves for all tasks of the same image,
 	// so that a hundred tasks that start together ask the registry once.
 	freshTime = 5 * time.Second
+	// turnTime is how long a node waits for its turn to pull. 5m: longer than a
+	// large image takes, so that it is only for managers that say nothing.
+	turnTime = 5 * time.Minute
 )
 
 // puller brings images onto the engine, at most a few at a time.
@@ -40,14 +42,21 @@ type puller struct {
 
 	mu      sync.Mutex
 	flights map[flightKey]*flight
-	deaf    map[string]time.Time // registry host: not before
+	deaf    map[string]time.Time    // registry host: not before
+	rests   map[string]*rest        // by registry host
+	failing map[flightKey]time.Time // since when the registry is too busy for it
 }
 
 // request is the image that a task needs, and what it says of the pull.
-type request struct{ image, auth, platform, policy string }
+type request struct {
+	image, auth, platform, policy string
+	service                       string          // its name
+	turn                          <-chan struct{} // closed once this node may pull; nil: it may
+}
 
-func requestOf(t assignment.Task) request {
-	r := request{image: t.Spec.Task.ContainerSpec.Image, auth: t.Spec.RegistryAuth}
+func requestOf(o order) request {
+	t := o.task
+	r := request{image: t.Spec.Task.ContainerSpec.Image, auth: t.Spec.RegistryAuth, service: t.ServiceName, turn: o.turn}
 	if run := t.Spec.Run; run != nil {
 		r.platform, r.policy = run.Platform, run.Pull
 	}
@@ -72,7 +81,7 @@ type flight struct {
 func newPuller(e Engine, log *slog.Logger, offline bool, slots int64) *puller {
 	return &puller{
 		engine: e, log: log, offline: offline, slots: semaphore.NewWeighted(slots),
-		flights: map[flightKey]*flight{}, deaf: map[string]time.Time{},
+		flights: map[flightKey]*flight{}, deaf: map[string]time.Time{}, rests: map[string]*rest{}, failing: map[flightKey]time.Time{},
 	}
 }
 
@@ -103,7 +112,16 @@ func (p *puller) ensure(ctx context.Context, r request) error {
 		return nil
 	}
 	may := here && r.policy == "" // it may fail
-	err = p.join(ctx, flightKey{reference.FamiliarString(named), r.auth, r.platform, !may}, reference.Domain(named), may)
+	host := reference.Domain(named)
+	if !here {
+		if err := awaitTurn(ctx, r.turn); err != nil {
+			return err
+		}
+		if err := p.resting(host); err != nil {
+			return fmt.Errorf("pull image %s: %w", r.image, err)
+		}
+	}
+	err = p.join(ctx, flightKey{reference.FamiliarString(named), r.auth, r.platform, !may}, host, may)
 	switch {
 	case err == nil:
 		return nil
@@ -113,7 +131,25 @@ func (p *puller) ensure(ctx context.Context, r request) error {
 		p.log.Warn("pull failed, the image on this node is used", "image", r.image, "error", err)
 		return nil
 	}
-	return fmt.Errorf("pull image %s: %w", r.image, err)
+	return fmt.Errorf("pull image %s: %w", r.image, explain(err, r, host))
+}
+
+// awaitTurn waits until the managers let this node pull: they keep many nodes
+// from asking a registry for an image at once. Without their word it pulls in
+// the end, at a moment of its own.
+func awaitTurn(ctx context.Context, turn <-chan struct{}) error {
+	if turn == nil {
+		return nil
+	}
+	timer := time.NewTimer(turnTime + rand.N(turnTime/5))
+	defer timer.Stop()
+	select {
+	case <-turn:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 // notHere says what is wrong for a task that must not pull.
@@ -179,11 +215,16 @@ func (p *puller) join(ctx context.Context, key flightKey, host string, here bool
 	return err
 }
 
-// forgetLocked drops pulls that are no longer fresh.
+// forgetLocked drops pulls that are no longer fresh, and failures.
 func (p *puller) forgetLocked() {
 	for key, f := range p.flights {
 		if !f.at.IsZero() && time.Since(f.at) > freshTime {
 			delete(p.flights, key)
+		}
+	}
+	for key, since := range p.failing {
+		if time.Since(since) > 2*patience { // nobody asks for it any more
+			delete(p.failing, key)
 		}
 	}
 }
@@ -218,28 +259,5 @@ func (p *puller) pull(ctx context.Context, key flightKey, host string, here bool
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
-	if err != nil && unreachable(err) {
-		p.mu.Lock()
-		p.deaf[host] = time.Now().Add(deafTime)
-		p.mu.Unlock()
-	}
-	return err
-}
-
-// unreachable tells a registry that could not be asked from one that said no.
-// The engine passes on only the text of such errors.
-func unreachable(err error) bool {
-	if errors.Is(err, context.Canceled) || errdefs.IsUnavailable(err) {
-		return false // nobody waits any more, or the engine itself is not there
-	}
-	text := err.Error()
-	for _, sign := range []string{
-		"did not answer", "dial tcp", "no such host", "i/o timeout", "connection refused", "TLS handshake timeout",
-		"Client.Timeout", "context deadline exceeded", "network is unreachable", "no route to host",
-	} {
-		if strings.Contains(text, sign) {
-			return true
-		}
-	}
-	return false
+	return p.answer(key, host, err)
 }

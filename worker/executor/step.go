@@ -39,11 +39,12 @@ type order struct {
 	pid  int    // of the container
 	host host
 	wait time.Duration
+	turn <-chan struct{} // see task
 }
 
 // launch takes one step of a task, in the goroutine of that task.
 func (e *Executor) launch(ctx context.Context, t *task, what op) {
-	o := order{op: what, task: t.task, id: t.id, pid: t.status.PID, host: e.host}
+	o := order{op: what, task: t.task, id: t.id, pid: t.status.PID, host: e.host, turn: t.turn}
 	if what == pause {
 		o.wait = t.wait.Next()
 	}
@@ -157,7 +158,7 @@ func (e *Executor) prepare(ctx context.Context, o order) (*engine.Container, err
 	if err != nil {
 		return nil, err
 	}
-	if err := e.puller.ensure(ctx, requestOf(o.task)); err != nil {
+	if err := e.puller.ensure(ctx, requestOf(o)); err != nil {
 		return nil, err
 	}
 	attachment, err := e.attach(ctx, o.task)

@@ -16,8 +16,10 @@ type task struct {
 	assigned bool   // false: forget it when its container is gone
 	id       string // container id, once it is known
 	wait     backoff.Backoff
-	failed   bool        // the last step failed: pause before the next one
-	alarm    *time.Timer // set while the task waits to be withdrawn
+	failed   bool          // the last step failed: pause before the next one
+	alarm    *time.Timer   // set while the task waits to be withdrawn
+	turn     chan struct{} // closed once this node may pull the image
+	released bool          // it is closed
 
 	// While a step is being taken, by the only goroutine that a task has:
 	busy   op
@@ -100,7 +102,7 @@ func (e *Executor) takeTasks(ctx context.Context, n news, touched map[string]boo
 }
 
 func newTask(a assignment.Task) *task {
-	t := &task{wait: backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}}
+	t := &task{wait: backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}, turn: make(chan struct{})}
 	t.task.ID, t.status, t.id = a.ID, a.Status, a.Status.ContainerID
 	// A task that is new here too has no container: if it has one after all,
 	// creating it finds that out.
@@ -122,6 +124,10 @@ func (t *task) update(a assignment.Task, now time.Time) bool {
 		if t.alarm != nil {
 			t.alarm.Reset(settleTime)
 		}
+	}
+	if !a.Hold && !t.released { // never taken back: a pull that goes on is not broken off
+		close(t.turn)
+		t.released = true
 	}
 	if a.Spec == nil {
 		a.Spec = t.task.Spec
