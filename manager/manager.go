@@ -131,7 +131,7 @@ func (m *Manager) compose() (err error) {
 	m.api, err = api.New(api.Config{
 		Store: apiStore{m.store}, Linearizable: apiStore{m.store}.Linearizable, Peers: m.peers, Tokens: m.tokens, RotateTokens: rotateTokens, NodeRemoved: ca.NodeRemoved,
 		Distribution: m.cfg.Distribution, Witness: m.witness,
-		Log:          m.log, Registerer: m.cfg.Registerer,
+		Log: m.log, Registerer: m.cfg.Registerer,
 	})
 	if err != nil {
 		return err
