@@ -18,10 +18,10 @@ func TestWhyPrintsAllThatTheManagerSays(t *testing.T) {
 	f.why["web.1"] = whyAnswer
 	stdout, _, code := f.run(t, "why", "--format", "json", "web.1")
 	var sent, got format.Why
-	if err := json.Unmarshal([]byte(whyAnswer), &sent); err != nil {
+	if err := json.Unmarshal([]byte(whyAnswer), &sent); err != nil { //nolint:musttag // named as in the API
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 || !cmp.Equal(sent, got) {
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 || !cmp.Equal(sent, got) { //nolint:musttag // likewise
 		t.Errorf("exit %d, %v: %s", code, err, stdout)
 	}
 	stdout, _, code = f.run(t, "why", "web.1")

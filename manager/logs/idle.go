@@ -24,7 +24,7 @@ func newIdle(ctx context.Context, follow bool) (context.Context, *idle) {
 	return ctx, i
 }
 
-var errIdle = fmt.Errorf("it has not said anything for %s", idleTime) //nolint:gochecknoglobals // a constant
+var errIdle = fmt.Errorf("it has not said anything for %s", idleTime)
 
 // reader is from, watched while something is being read of it.
 func (i *idle) reader(from io.Reader) io.Reader {

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -32,7 +33,7 @@ func (l *Logs) Tail(ctx context.Context, t *state.Task, lines int) ([]string, er
 	for {
 		m, err := r.next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return got, nil
 		case err != nil:
 			return got, fmt.Errorf("node %s was lost: %w", api.NodeName(v, t.NodeID), err)

@@ -157,7 +157,7 @@ func (a *adviser) news(p proposal) bool {
 // needed leaves out the steps that others make needless: one label may meet two
 // constraints.
 func (a *adviser) needed(n *nodeInfo, steps []Step) []Step {
-	for i := len(steps) - 1; i >= 0; i-- {
+	for i := range slices.Backward(steps) {
 		if fewer := slices.Delete(slices.Clone(steps), i, i+1); a.helps(n, fewer) {
 			steps = fewer
 		}
