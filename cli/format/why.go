@@ -95,7 +95,7 @@ func (p paragraphs) quote(text string) {
 func checkupText(c Checkup, now time.Time) string {
 	what := fmt.Sprintf("exit code %d", c.ExitCode)
 	if c.ExitCode < 0 {
-		what = "no answer in time"
+		what = "it could not run, or not in time"
 	}
 	if c.Times > 1 {
 		what += fmt.Sprintf(", %d times in a row", c.Times)
