@@ -84,6 +84,9 @@ func takesTasks(n *state.Node) bool {
 // settleMoves gives up the moves in a slot that cannot come to their end, or
 // that an update overtakes: the task that was to be moved stays.
 func (p *planner) settleMoves(s *slot) {
+	if len(s.tasks) < 2 {
+		return // nearly all slots
+	}
 	for _, next := range slices.Clone(s.tasks) {
 		old := p.replaces(s, next)
 		if old == nil || next.Status.State == taskstate.Running {
@@ -137,7 +140,7 @@ func (p *planner) replaces(s *slot, t *state.Task) *state.Task {
 
 // yields reports whether another task is to take t's place.
 func (p *planner) yields(s *slot, t *state.Task) bool {
-	return slices.ContainsFunc(s.tasks, func(o *state.Task) bool {
+	return len(s.tasks) > 1 && slices.ContainsFunc(s.tasks, func(o *state.Task) bool {
 		return o.Moves == t.ID && !o.Status.State.Terminal() && p.replaces(s, o) != nil
 	})
 }
