@@ -131,6 +131,7 @@ func explainService(v *state.View, s *state.Service, now time.Time) Why {
 		why.Cause = "it is scaled to 0"
 	default:
 		why.Cause = "all tasks run"
+		explainBalance(v, s, now, &why)
 	}
 	return why
 }

@@ -11,6 +11,7 @@ import (
 // Advice is what rebalancing would do with a service.
 type Advice struct {
 	Held  string // why nothing moves; "": nothing stands against it
+	Soon  bool   // Held ends by itself, in seconds
 	Moves []Move // in order, one after the other; none: all is well
 }
 
@@ -23,25 +24,25 @@ type Move struct {
 }
 
 // Advise returns what rebalancing would do with each of the services, each for
-// itself, whatever their settings are.
-func Advise(v *state.View, services []*state.Service, now time.Time) []Advice {
+// itself, whatever their settings are; byHand, if a user asked for it.
+func Advise(v *state.View, services []*state.Service, byHand bool, now time.Time) []Advice {
 	nodes := newNodeSet()
 	nodes.sync(v, now)
 	ahead := nodes.ahead()
 	advice := make([]Advice, 0, len(services))
 	for _, s := range services {
-		advice = append(advice, nodes.advise(s, ahead, now))
+		advice = append(advice, nodes.advise(s, ahead, byHand, now))
 	}
 	return advice
 }
 
-func (s *nodeSet) advise(svc *state.Service, ahead *ahead, now time.Time) (a Advice) {
+func (s *nodeSet) advise(svc *state.Service, ahead *ahead, byHand bool, now time.Time) (a Advice) {
 	c, d := calmOf(s.view, svc, now), s.demand(revisionKey{svc.ID, svc.Revision})
 	if c.held != "" || d == nil {
-		return Advice{Held: c.held}
+		return Advice{Held: c.held, Soon: c.soon}
 	}
 	ahead.forget(svc.ID)
-	b := balance{nodes: s, now: now}
+	b := balance{nodes: s, now: now, byHand: byHand}
 	var undo []func()
 	for range c.tasks { // a bound, should moves not end
 		m := b.best(svc, d, c.tasks)

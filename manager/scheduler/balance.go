@@ -41,6 +41,7 @@ type balance struct {
 	now   time.Time
 	// inward counts the tasks on the move to each node; nil: that is no limit.
 	inward map[string]int
+	byHand bool // who asks for moves has seen that a node is back
 
 	busy    bool      // a node was passed over because of inward
 	settles time.Time // when the first node that was passed over has settled; zero: none
@@ -118,7 +119,7 @@ func (b *balance) takes(info *nodeInfo, d *demand, key revisionKey) bool {
 		return false
 	}
 	var at time.Time
-	if !info.node.ReturnedAt.IsZero() {
+	if !info.node.ReturnedAt.IsZero() && !b.byHand {
 		at = info.node.ReturnedAt.Add(settleTime)
 	}
 	if info.failing(key, b.now) {

@@ -61,7 +61,7 @@ func (m *moves) look(nodes *nodeSet, s *state.Service, c calm, inward map[string
 		}
 		return nil
 	}
-	b := balance{nodes: nodes, now: now, inward: inward}
+	b := balance{nodes: nodes, now: now, inward: inward, byHand: !s.RebalanceAsked.IsZero()}
 	found := b.best(s, d, c.tasks)
 	if auto && found == nil && !b.settles.IsZero() {
 		m.due[s.ID] = b.settles

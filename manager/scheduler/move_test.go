@@ -216,9 +216,9 @@ func TestAskedForByHand(t *testing.T) {
 		marks string
 		done  bool
 	}{
-		"a move":              {on("web", "n1", "n1"), "web.2 n2", false},
-		"none":                {on("web", "n1", "n2"), "", true},
-		"one that failed":     {edit(on("web", "n1", "n1"), 0, func(t *state.Task) { t.Unmoved.Until = long().Add(time.Hour) }), "", true},
+		"a move":          {on("web", "n1", "n1"), "web.2 n2", false},
+		"none":            {on("web", "n1", "n2"), "", true},
+		"one that failed": {edit(on("web", "n1", "n1"), 0, func(t *state.Task) { t.Unmoved.Until = long().Add(time.Hour) }), "", true},
 	} {
 		store := storeOf(statetestNodes("n1", "n2"), asked(auto("web", 2)), c.tasks)
 		marks, m := found(store, long(), "web")
@@ -245,7 +245,7 @@ func TestMarksOnWhatChangedMeanwhileAreLeftOut(t *testing.T) {
 func TestAdviseTellsAllMovesAndTheirReasons(t *testing.T) {
 	store := storeOf(statetestNodes("n1", "n2", "n3"), service("web", func(s *swarm.ServiceSpec) { s.Mode.Replicated.Replicas = new(uint64(6)) }), on("web", "n1", "n1", "n1", "n1", "n2", "n2"))
 	v := store.View()
-	got := Advise(v, []*state.Service{v.Service("web")}, long())
+	got := Advise(v, []*state.Service{v.Service("web")}, true, long())
 	want := []Advice{{Moves: []Move{
 		{Slot: 4, TaskID: "web.4", From: "n1", To: "n3", Why: "n1 has 4 tasks of the service, n3 has 0"},
 		{Slot: 3, TaskID: "web.3", From: "n1", To: "n3", Why: "n1 has 3 tasks of the service, n3 has 1"},
@@ -255,7 +255,7 @@ func TestAdviseTellsAllMovesAndTheirReasons(t *testing.T) {
 	}
 	store.Put(statetest.Task("web.6", "web", 6, "n2", statetest.Observed(taskstate.Failed)))
 	v = store.View()
-	if got := Advise(v, []*state.Service{v.Service("web")}, long()); got[0].Held != "5 of its 6 tasks run" || len(got[0].Moves) > 0 {
+	if got := Advise(v, []*state.Service{v.Service("web")}, true, long()); got[0].Held != "5 of its 6 tasks run" || len(got[0].Moves) > 0 {
 		t.Errorf("with a failed task: %+v", got)
 	}
 }
