@@ -28,8 +28,8 @@ func uneven(t *testing.T) (f *fakeServer, asked *[]string) {
 			write(w, list)
 			return true
 		}
-		name, ours := strings.CutPrefix(path, "/shoal/v1/services/")
-		if name, ours = strings.CutSuffix(name, "/rebalance"); !ours {
+		name, ours := strings.CutSuffix(strings.TrimPrefix(path, "/shoal/v1/services/"), "/rebalance")
+		if !ours {
 			return false
 		}
 		*asked = append(*asked, name)
@@ -75,7 +75,9 @@ func TestRebalanceSetting(t *testing.T) {
 	f.swarm.Spec.Name = "default"
 	sent := func(request string) (setting *string, text string) {
 		t.Helper()
-		var body struct{ Rebalance *string }
+		var body struct {
+			Rebalance *string `json:"Rebalance"`
+		}
 		if err := json.Unmarshal(f.bodies[request], &body); err != nil {
 			t.Fatalf("%s: %v", request, err)
 		}

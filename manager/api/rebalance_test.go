@@ -22,8 +22,6 @@ type balanced struct {
 	Rebalance *string `json:",omitempty"`
 }
 
-func setting(s string) *string { return &s }
-
 // rebalance is what clients read of a service's or the cluster's setting.
 func (h *harness) rebalance(path string) string {
 	h.Helper()
@@ -37,7 +35,7 @@ func (h *harness) rebalance(path string) string {
 
 func TestRebalanceOutlivesClientsThatDoNotKnowIt(t *testing.T) {
 	h := newHarness(t, clusterObject())
-	if status, text := h.call("POST", "/services/create", balanced{webSpec("web", 1), setting("auto")}); status != http.StatusCreated {
+	if status, text := h.call("POST", "/services/create", balanced{webSpec("web", 1), new("auto")}); status != http.StatusCreated {
 		t.Fatalf("create: %d %s", status, text)
 	}
 	check := func(when, want string) {
@@ -50,11 +48,11 @@ func TestRebalanceOutlivesClientsThatDoNotKnowIt(t *testing.T) {
 	spec := webSpec("web", 2)
 	h.repost(spec)
 	check("posted by Docker's client", "auto")
-	h.post("web", "", balanced{spec, setting("off")})
+	h.post("web", "", balanced{spec, new("off")})
 	check("changed", "off")
 	h.post("web", "&rollback=previous", spec)
 	check("rolled back", "off")
-	h.post("web", "", balanced{webSpec("web", 1), setting("")})
+	h.post("web", "", balanced{webSpec("web", 1), new("")})
 	check("taken back", "")
 	if got := h.store.View().RebalanceOf(h.service("web")); got != state.RebalanceAdvise {
 		t.Errorf("without any setting: %q", got)
@@ -71,8 +69,8 @@ func TestRebalanceOutlivesClientsThatDoNotKnowIt(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.body, got, c.want)
 		}
 	}
-	h.refused("service", "POST", "/services/create", balanced{webSpec("api", 1), setting("always")}, nil, 400, `invalid Rebalance: "always": allowed are ["auto" "advise" "off"]`)
-	h.refused("update", "POST", "/services/web/update?version="+h.service("web").Version.String(), balanced{webSpec("web", 1), setting("yes")}, nil, 400, `invalid Rebalance: "yes"`)
+	h.refused("service", "POST", "/services/create", balanced{webSpec("api", 1), new("always")}, nil, 400, `invalid Rebalance: "always": allowed are ["auto" "advise" "off"]`)
+	h.refused("update", "POST", "/services/web/update?version="+h.service("web").Version.String(), balanced{webSpec("web", 1), new("yes")}, nil, 400, `invalid Rebalance: "yes"`)
 	h.refused("cluster", "POST", "/swarm/update?version="+version(), json.RawMessage(`{"Name":"default","Rebalance":"on"}`), nil, 400, `invalid Rebalance: "on"`)
 }
 
@@ -85,7 +83,7 @@ func TestRebalanceAloneIsNoUpdate(t *testing.T) {
 	paused := *h.service("web")
 	paused.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStatePaused}
 	h.store.Put(&paused)
-	h.post("web", "", balanced{webSpec("web", 2), setting("auto")})
+	h.post("web", "", balanced{webSpec("web", 2), new("auto")})
 	got := h.service("web")
 	if got.Rebalance != state.RebalanceAuto || got.Revision != paused.Revision || got.UpdateStatus == nil || *got.PreviousSpec.Mode.Replicated.Replicas != 1 {
 		t.Errorf("%+v", got)

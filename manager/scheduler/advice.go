@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"shoal/internal/taskstate"
@@ -57,8 +58,8 @@ func (s *nodeSet) advise(svc *state.Service, ahead *ahead, byHand bool, now time
 			}
 		}
 	}
-	for i := len(undo) - 1; i >= 0; i-- {
-		undo[i]()
+	for _, back := range slices.Backward(undo) {
+		back()
 	}
 	if len(a.Moves) == 0 && !b.settles.IsZero() {
 		a.Held = fmt.Sprintf("a node came back, or tasks failed on it, less than %s ago", settleTime)

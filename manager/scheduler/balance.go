@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"shoal/raftstore/state"
@@ -140,10 +141,10 @@ func (b *balance) takes(info *nodeInfo, d *demand, key revisionKey) bool {
 
 // pathOf is where a node is among the labels that a service spreads over.
 func pathOf(n *state.Node, labels []label) (path []string) {
-	prefix := ""
+	var prefix strings.Builder
 	for _, l := range labels {
-		prefix += "\x00" + l(n)
-		path = append(path, prefix)
+		prefix.WriteString("\x00" + l(n))
+		path = append(path, prefix.String())
 	}
 	return path
 }

@@ -1,4 +1,4 @@
-package scheduler_test
+package manager_test
 
 import (
 	"context"
@@ -162,6 +162,7 @@ func (c *cluster) node(id string, change func(*state.Node)) {
 
 // down is a node that is lost, up one that is heard of again.
 func (c *cluster) down(id string) { c.node(id, statetest.Down) }
+
 func (c *cluster) up(id string) {
 	c.node(id, func(n *state.Node) {
 		if n.Status.State == swarm.NodeStateDown {
