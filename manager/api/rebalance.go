@@ -88,18 +88,25 @@ func balance(v *state.View, s *state.Service, advice scheduler.Advice) Balance {
 // rebalanceService has a service's tasks moved once, whatever its setting is.
 // What stands against it now is said at once, as nobody may be there later.
 func (a *API) rebalanceService(w http.ResponseWriter, r *http.Request) error {
-	ref, now := r.PathValue("id"), time.Now().UTC()
+	now := time.Now().UTC()
+	v, err := a.config.Linearizable(r.Context())
+	if err != nil {
+		return err
+	}
+	s, err := FindService(v, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	b, needed, err := begin(v, s, now) // not in the plan: it counts all tasks of the cluster
+	if err != nil {
+		return err
+	}
+	answer, err := encode(b)
+	if err != nil {
+		return err
+	}
 	out, err := a.write(r, nil, func(v *state.View) ([]state.Change, outcome, error) {
-		s, err := FindService(v, ref)
-		if err != nil {
-			return nil, outcome{}, err
-		}
-		changes, b, err := planRebalance(v, s, now)
-		if err != nil {
-			return nil, outcome{}, err
-		}
-		answer, err := encode(b)
-		return changes, outcome{http.StatusOK, answer}, err
+		return planRebalance(v, s.ID, needed, now), outcome{http.StatusOK, answer}, nil
 	})
 	if err != nil {
 		return err
@@ -108,20 +115,28 @@ func (a *API) rebalanceService(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func planRebalance(v *state.View, s *state.Service, now time.Time) ([]state.Change, Balance, error) {
+// begin says what rebalancing a service will do, and whether it is to begin.
+func begin(v *state.View, s *state.Service, now time.Time) (b Balance, needed bool, err error) {
 	advice := scheduler.Advise(v, []*state.Service{s}, true, now)[0]
-	b := balance(v, s, advice)
-	switch {
-	case b.Asked:
-		return nil, b, nil
-	case advice.Held != "" && !advice.Soon:
-		return nil, b, rpcPrecondition("service %s cannot be rebalanced now: %s", s.Spec.Name, advice.Held)
-	case advice.Held == "" && len(advice.Moves) == 0:
-		return nil, b, nil
+	b = balance(v, s, advice)
+	if !b.Asked && advice.Held != "" && !advice.Soon {
+		return b, false, rpcPrecondition("service %s cannot be rebalanced now: %s", s.Spec.Name, advice.Held)
 	}
-	next := *s
-	next.RebalanceAsked, b.Asked = now, true
-	return []state.Change{state.Put(&next)}, b, nil
+	needed = !b.Asked && (len(advice.Moves) > 0 || advice.Soon)
+	b.Asked = b.Asked || needed
+	return b, needed, nil
+}
+
+// planRebalance asks for the moves. Should they be impossible by now, the
+// scheduler closes the matter.
+func planRebalance(v *state.View, id string, needed bool, now time.Time) []state.Change {
+	old := v.Service(id)
+	if old == nil || !needed || !old.RebalanceAsked.IsZero() {
+		return nil
+	}
+	next := *old
+	next.RebalanceAsked = now
+	return []state.Change{state.Put(&next)}
 }
 
 // explainBalance adds to a service that runs as it should what would be better.

@@ -93,8 +93,14 @@ func (u *unrest) settle(looked []string, m *moves, skipped []string) {
 func (u *unrest) note(v *state.View, now time.Time) {
 	events, ok := v.Since(u.seen)
 	if ok && u.seen > 0 {
+		nodes := false
 		for _, e := range events {
+			_, node := e.Object().(*state.Node)
+			nodes = nodes || node
 			u.event(v, e)
+		}
+		if nodes {
+			u.restless(v)
 		}
 	} else {
 		u.everything(v)
@@ -107,10 +113,9 @@ func (u *unrest) note(v *state.View, now time.Time) {
 	}
 }
 
+// event adds the services that a change concerns; one of a node concerns all.
 func (u *unrest) event(v *state.View, e state.Event) {
 	switch o := e.Object().(type) {
-	case *state.Node:
-		u.restless(v)
 	case *state.Cluster:
 		old, _ := e.Old.(*state.Cluster)
 		if old == nil || old.Rebalance != o.Rebalance {
@@ -141,6 +146,7 @@ func (u *unrest) everything(v *state.View) {
 	}
 }
 
+// restless adds all services that are to be rebalanced.
 func (u *unrest) restless(v *state.View) {
 	for s := range v.Services() {
 		if restless(v, s) {

@@ -25,14 +25,3 @@ func (v *View) RebalanceOf(s *Service) Rebalance {
 	}
 	return RebalanceAdvise
 }
-
-// Moving reports whether a task of the service is being moved: another one is
-// to take its place.
-func (v *View) Moving(t *Task) bool {
-	for o := range v.TasksOfSlot(t.ServiceID, t.Slot) {
-		if o.Moves == t.ID && o.ID != t.ID {
-			return true
-		}
-	}
-	return false
-}
