@@ -292,7 +292,7 @@ func TestRebalanceByHandEnds(t *testing.T) {
 	})
 }
 
-// Whatever happens to the nodes: no task is stopped for a move before another
+// Whatever happens to the nodes and the leader: no task is stopped for a move before another
 // runs in its place, one of a service moves at a time, and when nothing happens
 // any more, the services are even and nothing moves.
 func TestRebalancingComesToRest(t *testing.T) {
@@ -304,7 +304,7 @@ func TestRebalancingComesToRest(t *testing.T) {
 		}
 		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
 			return step{
-				rapid.SampledFrom([]string{"down", "up", "up", "drain", "pause", "active", "bad", "good"}).Draw(rt, "what"),
+				rapid.SampledFrom([]string{"down", "up", "up", "drain", "pause", "active", "bad", "good", "term"}).Draw(rt, "what"),
 				rapid.SampledFrom([]string{"n1", "n2", "n3"}).Draw(rt, "node"), rapid.IntRange(0, 60).Draw(rt, "after"),
 			}
 		}), 1, 10).Draw(rt, "steps")
@@ -319,6 +319,11 @@ func TestRebalancingComesToRest(t *testing.T) {
 				switch s.what {
 				case "down":
 					c.down(s.node)
+				case "term": // another manager leads
+					if err = stop(); err != nil {
+						return
+					}
+					stop = c.run()
 				case "up":
 					c.up(s.node)
 				case "drain":
