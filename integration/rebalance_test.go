@@ -51,8 +51,8 @@ func TestNodesThatComeGetTheirShare(t *testing.T) {
 	}
 	via.post(fmt.Sprintf("/services/%s/update?version=%d", s.ID, s.Version.Index), spoken{s.Spec, state.RebalanceOff})
 	setAvailability(t, via.api, late.id(), swarm.NodeAvailabilityDrain)
-	c.converged(via, "web", 4)
 	waitFor(t, "an empty node", func() (string, bool) { n := len(late.running()); return fmt.Sprint(n), n == 0 })
+	c.converged(via, "web", 4)
 	setAvailability(t, via.api, late.id(), swarm.NodeAvailabilityActive)
 	via.post("/shoal/v1/services/web/rebalance", struct{}{})
 	even("the node that is active again has a task")
