@@ -145,9 +145,9 @@ func TestComplete(t *testing.T) {
 		words string // "|" between words; the last is unfinished
 		want  string
 	}{
-		{"", "init join leave join-token network node service secret config why logs exec attach cp top stats port-forward doctor preflight certificate daemon version completion"},
+		{"", "init join leave join-token update network node service secret config why rebalance logs exec attach cp top stats port-forward doctor preflight certificate daemon version completion"},
 		{"service|c", "create"},
-		{"service|create|--re", "--read-only --replicas --replicas-max-per-node --reserve-cpu --reserve-memory --restart-condition --restart-delay --restart-max-attempts --restart-window"},
+		{"service|create|--re", "--read-only --rebalance --replicas --replicas-max-per-node --reserve-cpu --reserve-memory --restart-condition --restart-delay --restart-max-attempts --restart-window"},
 		{"service|create|--mode|", "replicated global replicated-job global-job"},
 		{"service|create|--update-order=st", "--update-order=start-first --update-order=stop-first"},
 		{"service|create|nginx|--re", ""},

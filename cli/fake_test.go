@@ -346,7 +346,7 @@ func (f *fakeServer) serveServices(w http.ResponseWriter, r *http.Request, path 
 		write(w, struct {
 			*swarm.Service
 			Spec extendedSpec
-		}{s, extendedSpec{s.Spec, f.runs[s.ID]}})
+		}{s, extendedSpec{ServiceSpec: s.Spec, Run: f.runs[s.ID]}})
 	}
 }
 

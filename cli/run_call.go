@@ -18,7 +18,8 @@ import (
 // extendedSpec is a service's spec with what Docker's types leave out.
 type extendedSpec struct {
 	swarm.ServiceSpec
-	Run *runspec.Spec `json:",omitempty"`
+	Run       *runspec.Spec `json:",omitempty"`
+	Rebalance *string       `json:",omitempty"`
 }
 
 // runOf reads the run spec out of a service as the daemon sent it.
@@ -34,8 +35,7 @@ func runOf(raw []byte) (*runspec.Spec, error) {
 	return service.Spec.Run, nil
 }
 
-// createRun creates a service that has a run spec, which Docker's client
-// cannot send.
+// createRun creates a service that has more than Docker's client can send.
 func (s *shell) createRun(ctx context.Context, spec extendedSpec, auth string) (created swarm.ServiceCreateResponse, err error) {
 	err = s.sendSpec(ctx, "/services/create", spec, auth, &created)
 	return created, err

@@ -70,10 +70,14 @@ func (s *shell) runServiceCreate(ctx context.Context, f *serviceFlags, name, mod
 		return err
 	}
 	var created swarm.ServiceCreateResponse
-	if nothing(run) {
+	extended := extendedSpec{ServiceSpec: spec, Rebalance: rebalanceSetting(f.flags, f.rebalance)}
+	if !nothing(run) {
+		extended.Run = run
+	}
+	if extended.Run == nil && extended.Rebalance == nil {
 		created, err = api.ServiceCreate(ctx, spec, o)
 	} else {
-		created, err = s.createRun(ctx, extendedSpec{spec, run}, o.EncodedRegistryAuth)
+		created, err = s.createRun(ctx, extended, o.EncodedRegistryAuth)
 	}
 	if err != nil {
 		return err

@@ -34,6 +34,7 @@ type serviceFlags struct {
 	endpointMode                 string
 	registryAuth, noResolveImage bool
 	run                          runFlags
+	rebalance                    string
 	logDriver                    string
 	logOpts                      []string
 	health                       healthFlags
@@ -125,6 +126,7 @@ func (s *serviceFlags) addPolicies() {
 	s.add(&span{p: &s.restartWindow}, "duration", "restart-window", "Window used to evaluate the restart policy (ns|us|ms|s|m|h)")
 	s.addChange(&s.updates, "update", "updated", "pause", "continue", "rollback")
 	s.addChange(&s.rollbacks, "rollback", "rolled back", "pause", "continue")
+	s.addRebalance(&s.rebalance, "the cluster's")
 	s.choice(&s.endpointMode, "endpoint-mode", "Endpoint mode", "vip", "dnsrr").def(`"vip"`)
 }
 

@@ -92,25 +92,27 @@ func (s *shell) updateService(ctx context.Context, api *client.Client, u *update
 	} else if warning, err = s.change(ctx, api, u, &spec, &o); err != nil {
 		return nil, err
 	}
-	if u.runChanged() {
+	if u.runChanged() || u.changed("rebalance") {
 		return s.updateWithRun(ctx, u, service, raw, spec, o, warning)
 	}
 	updated, err := api.ServiceUpdate(ctx, service.ID, service.Version, spec, o)
 	return append(updated.Warnings, warning), err
 }
 
-// updateWithRun is the end of an update that changes the run spec. Where it
-// is not sent, the daemon keeps it.
+// updateWithRun is the end of an update that changes what Docker's client cannot
+// send. Where it is not sent, the daemon keeps it.
 func (s *shell) updateWithRun(ctx context.Context, u *updateFlags, service swarm.Service, raw []byte, spec swarm.ServiceSpec, o swarm.ServiceUpdateOptions, warning string) ([]string, error) {
-	old, err := runOf(raw)
-	if err != nil {
-		return nil, err
+	extended := extendedSpec{ServiceSpec: spec, Rebalance: rebalanceSetting(u.flags, u.rebalance)}
+	if u.runChanged() {
+		old, err := runOf(raw)
+		if err != nil {
+			return nil, err
+		}
+		if extended.Run, err = u.applyRun(old); err != nil {
+			return nil, err
+		}
 	}
-	run, err := u.applyRun(old)
-	if err != nil {
-		return nil, err
-	}
-	updated, err := s.updateRun(ctx, service, extendedSpec{spec, run}, o)
+	updated, err := s.updateRun(ctx, service, extended, o)
 	return append(updated.Warnings, warning), err
 }
 

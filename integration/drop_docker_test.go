@@ -104,6 +104,25 @@ func changed(t testing.TB, s *site, u under) load.Report {
 	web.UpdateConfig = &swarm.UpdateConfig{Parallelism: 1, Order: swarm.UpdateOrderStartFirst, FailureAction: swarm.UpdateFailureActionPause, Monitor: time.Second}
 	create(t, s.shoal[via], web)
 	s.converged(t, via, lossless, int(u.replicas)) //nolint:gosec // small
+	end := s.asked(t, u.rate)
+	for i := range u.updates {
+		s.newVersion(t, via, 2+i, int(u.replicas)) //nolint:gosec // small
+	}
+	for range u.scales {
+		scale(t, s.shoal[via], lossless, 2*u.replicas)
+		s.converged(t, via, lossless, 2*int(u.replicas)) //nolint:gosec // small
+		scale(t, s.shoal[via], lossless, u.replicas)
+		s.converged(t, via, lossless, int(u.replicas)) //nolint:gosec // small
+	}
+	for i := range u.drains {
+		s.drained(t, via, s.Hosts()[i%len(s.Hosts())], int(u.replicas)) //nolint:gosec // small
+	}
+	return end()
+}
+
+// asked sends requests to all hosts, once all of them answer, until end.
+func (s *site) asked(t testing.TB, rate float64) (end func() load.Report) {
+	t.Helper()
 	var urls []string
 	for _, h := range s.Hosts() {
 		urls = append(urls, "http://"+net.JoinHostPort(h.Addr, "8080")+"/")
@@ -117,26 +136,16 @@ func changed(t testing.TB, s *site, u under) load.Report {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan load.Report, 1)
 	go func() {
-		r, err := load.Run(ctx, load.Config{URLs: urls, Rate: u.rate, KeepAlive: 0.5, Timeout: 10 * time.Second})
+		r, err := load.Run(ctx, load.Config{URLs: urls, Rate: rate, KeepAlive: 0.5, Timeout: 10 * time.Second})
 		if err != nil {
 			t.Error(err)
 		}
 		done <- r
 	}()
-	for i := range u.updates {
-		s.newVersion(t, via, 2+i, int(u.replicas)) //nolint:gosec // small
+	return func() load.Report {
+		stop()
+		return <-done
 	}
-	for range u.scales {
-		scale(t, s.shoal[via], lossless, 2*u.replicas)
-		s.converged(t, via, lossless, 2*int(u.replicas)) //nolint:gosec // small
-		scale(t, s.shoal[via], lossless, u.replicas)
-		s.converged(t, via, lossless, int(u.replicas)) //nolint:gosec // small
-	}
-	for i := range u.drains {
-		s.drained(t, via, s.Hosts()[i%len(s.Hosts())], int(u.replicas)) //nolint:gosec // small
-	}
-	stop()
-	return <-done
 }
 
 // newVersion rolls an update out and waits for its end.

@@ -24,6 +24,7 @@ func (m *Manager) lead(ctx context.Context) error {
 		"orchestrator": m.orchestrator.Run,
 		"allocator":    m.allocator.Run,
 		"scheduler":    m.scheduler.Run,
+		"rebalancing":  m.scheduler.Rebalance,
 		"reaper":       m.reaper.Run,
 		"dispatcher":   m.dispatcher.Run,
 		"membership":   m.membership,

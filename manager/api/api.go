@@ -1,6 +1,6 @@
 // Package api answers the Docker-compatible calls that read or change the
-// state of the cluster, and what is under /shoal/v1: why, which explains it, and
-// the revisions and updates of services.
+// state of the cluster, and what is under /shoal/v1: why, which explains it, the
+// revisions and updates of services, and where their tasks would be better.
 //
 // It owns what users ask for: specs of services, nodes and the cluster,
 // networks, the places of containers on them, secrets and configs. A
@@ -181,5 +181,7 @@ func (a *API) Routes() []Route {
 	add("POST", "/shoal/v1/services/{id}/pause", a.steer(pause))
 	add("POST", "/shoal/v1/services/{id}/resume", a.steer(resume))
 	add("POST", "/shoal/v1/services/{id}/abort", a.steer(abort))
+	add("GET", "/shoal/v1/rebalance", a.adviseRebalance)
+	add("POST", "/shoal/v1/services/{id}/rebalance", a.rebalanceService)
 	return routes
 }

@@ -15,10 +15,11 @@ import (
 )
 
 // wireSpec is a service's spec as it is sent: Docker's, and beside it what only
-// shoal knows. Docker's clients read it without Run and send it back without.
+// shoal knows. Docker's clients read it without that and send it back without.
 type wireSpec struct {
 	swarm.ServiceSpec
-	Run *runspec.Spec `json:",omitempty"`
+	Run       *runspec.Spec    `json:",omitempty"`
+	Rebalance *state.Rebalance `json:",omitempty"` // not in previous specs: it is no part of a revision
 }
 
 // UnmarshalJSON reads Docker's spec as if nothing stood beside it, so that what
@@ -28,11 +29,19 @@ func (w *wireSpec) UnmarshalJSON(text []byte) error {
 	if json.Unmarshal(text, &fields) != nil {
 		return json.Unmarshal(text, &w.ServiceSpec) // says why not
 	}
-	if run, ok := fields["Run"]; ok {
-		if err := strictly(run, &w.Run); err != nil {
+	ours := false
+	for name, into := range map[string]any{"Run": &w.Run, "Rebalance": &w.Rebalance} {
+		field, ok := fields[name]
+		if !ok {
+			continue
+		}
+		if err := strictly(field, into); err != nil {
 			return err
 		}
-		delete(fields, "Run")
+		delete(fields, name)
+		ours = true
+	}
+	if ours {
 		rest, err := json.Marshal(fields)
 		if err != nil {
 			return err
@@ -59,12 +68,15 @@ type wireService struct {
 // withRun adds to a service what its specs in Docker's form cannot say.
 func withRun(v *state.View, s *state.Service, out swarm.Service) any {
 	run, previous := v.RunOf(s), v.PreviousRunOf(s)
-	if run == nil && previous == nil {
+	if run == nil && previous == nil && s.Rebalance == "" {
 		return &out
 	}
-	w := wireService{Service: out, Spec: wireSpec{out.Spec, run}}
+	w := wireService{Service: out, Spec: wireSpec{ServiceSpec: out.Spec, Run: run}}
+	if s.Rebalance != "" {
+		w.Spec.Rebalance = &s.Rebalance
+	}
 	if out.PreviousSpec != nil {
-		w.PreviousSpec = &wireSpec{*out.PreviousSpec, previous}
+		w.PreviousSpec = &wireSpec{ServiceSpec: *out.PreviousSpec, Run: previous}
 	}
 	return &w
 }

@@ -155,7 +155,13 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
 	if err := validateRun(run, &spec); err != nil {
 		return err
 	}
+	if err := validateRebalance(sent.Rebalance); err != nil {
+		return err
+	}
 	service := state.Service{Service: swarm.Service{ID: id.New(), Spec: spec}, Revision: 1, RegistryAuth: auth}
+	if sent.Rebalance != nil {
+		service.Rebalance = *sent.Rebalance
+	}
 	if isJob(spec.Mode) {
 		service.JobStatus = &swarm.JobStatus{LastExecution: time.Now().UTC()}
 	}

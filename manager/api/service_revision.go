@@ -84,9 +84,15 @@ func (p *proposal) accept(v *state.View, old *state.Service) ([]state.Change, er
 // revise makes the specs of s, run among them, the next revision of the service that old is; back
 // is the revision that it brings back, 0: none.
 func revise(v *state.View, old, s *state.Service, run *runspec.Spec, back uint64) []state.Change {
+	same := identical(old, s) && state.SameJSON(v.RunOf(old), run) && v.Revision(s.ID, s.Revision) != nil
+	if same && s.Rebalance != old.Rebalance {
+		kept := *old // this setting alone is no update: what is under way, or can be rolled back, stays so
+		kept.Rebalance = s.Rebalance
+		return []state.Change{state.Put(&kept)}
+	}
 	previous := old.Spec
 	s.PreviousSpec, s.PreviousRevision, s.UpdateResumed = &previous, old.Revision, time.Time{}
-	if identical(old, s) && state.SameJSON(v.RunOf(old), run) && v.Revision(s.ID, s.Revision) != nil {
+	if same {
 		return []state.Change{state.Put(s)}
 	}
 	s.Revision = nextRevision(v, old)

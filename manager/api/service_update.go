@@ -17,7 +17,8 @@ type serviceUpdate struct {
 	spec     swarm.ServiceSpec
 	hasRun   bool // else the service's is kept
 	newRun   *runspec.Spec
-	auth     string // "" keeps the one that authFrom names
+	balance  *state.Rebalance // nil: the service's is kept
+	auth     string           // "" keeps the one that authFrom names
 	authFrom string
 	rollback bool
 	now      time.Time
@@ -30,6 +31,10 @@ func (a *API) updateService(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := validateRebalance(sent.Rebalance); err != nil {
+		return err
+	}
+	u.balance = sent.Rebalance
 	u.spec, u.hasRun, u.newRun = sent.ServiceSpec, sent.Run != nil, canonicalRun(sent.Run)
 	if err := u.parse(r); err != nil {
 		return err
@@ -99,6 +104,9 @@ func planServiceUpdate(v *state.View, u serviceUpdate) ([]state.Change, error) {
 	}
 	next := proposal{Service: *old, now: u.now}
 	next.Spec, next.UpdateStatus = u.spec, nil
+	if u.balance != nil {
+		next.Rebalance = *u.balance
+	}
 	if next.RegistryAuth, err = u.registryAuth(v, old); err != nil {
 		return nil, err
 	}

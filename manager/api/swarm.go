@@ -24,7 +24,23 @@ func (a *API) inspectSwarm(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := swarm.Swarm{ClusterInfo: PresentCluster(c)}
 	out.JoinTokens.Worker, out.JoinTokens.Manager = a.config.Tokens(v)
+	if c.Rebalance != "" {
+		return writeJSON(w, wireSwarm{out, wireSwarmSpec{out.Spec, &c.Rebalance}})
+	}
 	return writeJSON(w, out)
+}
+
+// wireSwarm is the cluster with such a spec.
+type wireSwarm struct {
+	swarm.Swarm
+	Spec wireSwarmSpec
+}
+
+// wireSwarmSpec is the cluster's spec as it is sent: Docker's, and beside it what
+// only shoal knows. As with services, an update without it keeps it.
+type wireSwarmSpec struct {
+	swarm.Spec
+	Rebalance *state.Rebalance `json:",omitempty"`
 }
 
 func noCluster() error {
@@ -60,9 +76,12 @@ func (a *API) unlockKey(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (a *API) updateSwarm(w http.ResponseWriter, r *http.Request) error {
-	var spec swarm.Spec
-	body, err := readJSON(w, r, &spec)
+	var sent wireSwarmSpec
+	body, err := readJSON(w, r, &sent)
 	if err != nil {
+		return err
+	}
+	if err := validateRebalance(sent.Rebalance); err != nil {
 		return err
 	}
 	version, err := versionParam(r, "swarm")
@@ -74,7 +93,7 @@ func (a *API) updateSwarm(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out, err := a.write(r, body, func(v *state.View) ([]state.Change, outcome, error) {
-		changes, err := a.planSwarmUpdate(v, version, spec, roles)
+		changes, err := a.planSwarmUpdate(v, version, sent, roles)
 		return changes, outcome{status: http.StatusOK}, err
 	})
 	if err != nil {
@@ -112,12 +131,12 @@ func (a *API) rotations(r *http.Request) (roles []swarm.NodeRole, err error) {
 }
 
 // planSwarmUpdate replaces the cluster's spec and the join tokens of roles.
-func (a *API) planSwarmUpdate(v *state.View, version uint64, spec swarm.Spec, roles []swarm.NodeRole) ([]state.Change, error) {
+func (a *API) planSwarmUpdate(v *state.View, version uint64, sent wireSwarmSpec, roles []swarm.NodeRole) ([]state.Change, error) {
 	old := v.Cluster()
 	if old == nil {
 		return nil, noCluster()
 	}
-	spec, err := mergeSwarmSpec(old.Spec, spec)
+	spec, err := mergeSwarmSpec(old.Spec, sent.Spec)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +145,9 @@ func (a *API) planSwarmUpdate(v *state.View, version uint64, spec swarm.Spec, ro
 	}
 	c := *old
 	c.Spec = spec
+	if sent.Rebalance != nil {
+		c.Rebalance = *sent.Rebalance
+	}
 	next := &c
 	if len(roles) > 0 {
 		if next, err = a.config.RotateTokens(next, roles...); err != nil {

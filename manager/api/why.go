@@ -153,6 +153,7 @@ func explainService(v *state.View, s *state.Service, now time.Time) finding {
 		why.Cause = "it is scaled to 0"
 	default:
 		why.Cause = "all tasks run"
+		explainBalance(v, s, now, &why)
 	}
 	explainUpdate(v, s, worst == nil, &why)
 	return why

@@ -20,22 +20,22 @@ const (
 
 // planNodes writes down what was heard of nodes: opened sessions, changed
 // descriptions, and the nodes in revived, which are not ready but alive.
-func planNodes(v *state.View, opened []Opened, described []Description, revived []string) []state.Change {
+func planNodes(v *state.View, opened []Opened, described []Description, revived []string, now time.Time) []state.Change {
 	d := nodeDrafts(v)
 	for _, o := range opened {
-		d.edit(o.NodeID, func(n *state.Node) { applyOpened(n, o) })
+		d.edit(o.NodeID, func(n *state.Node) { applyOpened(n, o, now) })
 	}
 	for _, x := range described {
 		d.edit(x.NodeID, func(n *state.Node) { describe(n, x.Description) })
 	}
 	for _, id := range revived {
-		d.edit(id, markReady)
+		d.edit(id, func(n *state.Node) { markReady(n, now) })
 	}
 	return d.changes()
 }
 
-func applyOpened(n *state.Node, o Opened) {
-	markReady(n)
+func applyOpened(n *state.Node, o Opened, now time.Time) {
+	markReady(n, now)
 	n.Boot = o.Boot
 	if len(o.TunnelKey) > 0 {
 		n.TunnelKey = o.TunnelKey
@@ -60,7 +60,10 @@ func describe(n *state.Node, d swarm.NodeDescription) {
 	n.Description = d
 }
 
-func markReady(n *state.Node) {
+func markReady(n *state.Node, now time.Time) {
+	if n.Status.State == swarm.NodeStateDown {
+		n.ReturnedAt = now.UTC().Round(0)
+	}
 	n.Status.State = swarm.NodeStateReady
 	n.Status.Message = ""
 	n.DownSince = time.Time{}

@@ -81,7 +81,7 @@ func TestPlanNodesComesToRest(t *testing.T) {
 	store := statetest.New(statetest.Node("n1", statetest.Down), statetest.Node("n2", statetest.Down), statetest.Node("n3"))
 	opened := []Opened{{NodeID: "n1", Boot: "b1", Addr: "10.1.1.1:2377", Description: swarm.NodeDescription{Hostname: "new"}}, {NodeID: "gone", Boot: "x"}}
 	plan := func() []state.Change {
-		return planNodes(store.View(), opened, []Description{{"n3", swarm.NodeDescription{Hostname: "three"}}}, []string{"n2"})
+		return planNodes(store.View(), opened, []Description{{"n3", swarm.NodeDescription{Hostname: "three"}}}, []string{"n2"}, epoch)
 	}
 	v := apply(t, store, plan())
 	n1 := v.Node("n1")
@@ -91,6 +91,11 @@ func TestPlanNodesComesToRest(t *testing.T) {
 	if v.Node("n2").Status.State != swarm.NodeStateReady || v.Node("n3").Description.Hostname != "three" {
 		t.Errorf("n2: %+v, n3: %+v", v.Node("n2"), v.Node("n3"))
 	}
+	for id, want := range map[string]time.Time{"n1": epoch, "n2": epoch, "n3": {}} {
+		if got := v.Node(id).ReturnedAt; !got.Equal(want) {
+			t.Errorf("%s returned at %v, want %v", id, got, want)
+		}
+	}
 	if again := plan(); len(again) > 0 {
 		t.Errorf("%d changes the second time", len(again))
 	}
@@ -99,8 +104,8 @@ func TestPlanNodesComesToRest(t *testing.T) {
 func TestPlanNodesKeepsWhatIssuedTheCertificate(t *testing.T) {
 	store := statetest.New(statetest.Node("n1", func(n *state.Node) { n.Description.TLSInfo.TrustRoot = "root" }))
 	for _, plan := range [][]state.Change{
-		planNodes(store.View(), []Opened{{NodeID: "n1", Description: swarm.NodeDescription{Hostname: "a"}}}, nil, nil),
-		planNodes(store.View(), nil, []Description{{"n1", swarm.NodeDescription{Hostname: "b"}}}, nil),
+		planNodes(store.View(), []Opened{{NodeID: "n1", Description: swarm.NodeDescription{Hostname: "a"}}}, nil, nil, epoch),
+		planNodes(store.View(), nil, []Description{{"n1", swarm.NodeDescription{Hostname: "b"}}}, nil, epoch),
 	} {
 		if d := apply(t, store, plan).Node("n1").Description; d.TLSInfo.TrustRoot != "root" || d.Hostname == "n1" {
 			t.Errorf("description %+v", d)
@@ -110,7 +115,7 @@ func TestPlanNodesKeepsWhatIssuedTheCertificate(t *testing.T) {
 
 func TestPlanNodesKeepsWhatIsNotSaid(t *testing.T) {
 	store := statetest.New(statetest.Node("n1", func(n *state.Node) { n.Addr = "10.0.0.1:2377" }))
-	v := apply(t, store, planNodes(store.View(), []Opened{{NodeID: "n1", Boot: "b"}}, nil, nil))
+	v := apply(t, store, planNodes(store.View(), []Opened{{NodeID: "n1", Boot: "b"}}, nil, nil, epoch))
 	if n := v.Node("n1"); n.Addr != "10.0.0.1:2377" || n.Status.Addr != "10.0.0.1" || n.Description.Hostname != "n1" {
 		t.Errorf("n1: %+v", n)
 	}

@@ -73,7 +73,7 @@ func (d *Dispatcher) Report(ctx context.Context, b Batch) (Answer, error) {
 	answer := Answer{Refused: h.refused}
 	if len(h.opened)+len(b.Descriptions)+len(h.revived) > 0 {
 		err := d.cfg.Store.Update(ctx, func(v *state.View) ([]state.Change, error) {
-			return planNodes(v, h.opened, b.Descriptions, h.revived), nil
+			return planNodes(v, h.opened, b.Descriptions, h.revived, time.Now()), nil
 		})
 		if err != nil {
 			return Answer{}, fmt.Errorf("write down nodes: %w", err)

@@ -1,8 +1,9 @@
 // Package orchestrator turns services into tasks: it makes them, replaces
 // those that end or lose their node, scales, and rolls updates out and back.
 //
-// It owns Task.Desired, Task.Restarts and Task.StartAfter, the status of tasks
-// that it makes, the node of tasks of global services, and
+// It owns Task.Desired, Task.Restarts, Task.StartAfter, Task.Moves and
+// Task.Unmoved, the status of tasks that it makes, the node of tasks of global
+// services and of those that take another's place, and
 // Service.UpdateStatus. On a rollback it puts the service's previous spec in
 // place, as a new revision.
 //
@@ -62,7 +63,7 @@ func New(c Config) (*Orchestrator, error) {
 	o := &Orchestrator{
 		store: c.Store, log: c.Log,
 		made: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "shoal_orchestrator_tasks_made_total", Help: "Tasks made, by cause: new, restart or update.",
+			Name: "shoal_orchestrator_tasks_made_total", Help: "Tasks made, by cause: new, restart, update or move.",
 		}, []string{"cause"}),
 		planned: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "shoal_orchestrator_services_planned_total", Help: "Looks taken at a service.",

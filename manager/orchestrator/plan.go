@@ -29,6 +29,7 @@ const (
 	causeNew     cause = "new"
 	causeRestart cause = "restart"
 	causeUpdate  cause = "update"
+	causeMove    cause = "move"
 )
 
 // planner plans one service on one view.
@@ -89,6 +90,7 @@ func plan(v *state.View, serviceID string, now time.Time, newID func() string, b
 	}
 	if !p.more {
 		p.update(slots)
+		p.startMove(slots)
 	}
 	return p.outcome()
 }

@@ -25,7 +25,7 @@ type action struct {
 func drawActions(rt *rapid.T) []action {
 	return rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) action {
 		return action{
-			name:  rapid.SampledFrom([]string{"scale", "image", "image", "label", "end", "end", "down", "up", "drain", "pause", "activate", "faint", "forget", "rollback"}).Draw(rt, "name"),
+			name:  rapid.SampledFrom([]string{"scale", "image", "image", "label", "end", "end", "down", "up", "drain", "pause", "activate", "faint", "forget", "rollback", "move"}).Draw(rt, "name"),
 			after: time.Duration(rapid.IntRange(0, 12_000).Draw(rt, "after")) * time.Millisecond,
 			n:     rapid.IntRange(0, 7).Draw(rt, "n"),
 			spec: swarm.UpdateConfig{
@@ -63,6 +63,8 @@ func (w *world) do(service string, a action) {
 		}
 	case "rollback":
 		w.rollBack(service)
+	case "move":
+		w.markMove(service, node, a.n)
 	case "forget": // the node is removed from the cluster
 		w.unsure[node] = true
 		w.store.Apply(state.Delete(state.KindNode, node))
@@ -80,6 +82,20 @@ func (w *world) do(service string, a action) {
 	case "activate":
 		w.node(node, func(n *state.Node) { n.Spec.Availability = swarm.NodeAvailabilityActive })
 	}
+}
+
+// markMove does what the scheduler does when a task is better elsewhere.
+func (w *world) markMove(service, node string, n int) {
+	w.update(func(v *state.View) []state.Change {
+		tasks := w.running(service)
+		if len(tasks) == 0 || tasks[0].Slot == 0 {
+			return nil
+		}
+		w.moved = true
+		t := *tasks[n%len(tasks)]
+		t.MoveTo = node
+		return []state.Change{state.Put(&t)}
+	})
 }
 
 // rollBack does what the API does when a user asks for it.

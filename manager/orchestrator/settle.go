@@ -21,6 +21,7 @@ const stopWait = time.Minute
 // successors start when they may, and what another task has replaced stops.
 // Tasks that linger come last: what they do depends on what the others come to.
 func (p *planner) settle(s *slot) {
+	p.settleMoves(s)
 	keep := p.keep(s)
 	tasks := slices.Clone(s.tasks)
 	for _, last := range []bool{false, true} {
@@ -48,7 +49,8 @@ func (p *planner) settleTask(s *slot, t, keep *state.Task) {
 }
 
 // keep is the task that fills the slot, nil when there is none: an up to date
-// one before others, then one that may stay where it is, then the most advanced.
+// one before others, then one that may stay where it is and yields to none, then
+// the most advanced.
 func (p *planner) keep(s *slot) (keep *state.Task) {
 	rank := func(t *state.Task) taskstate.State {
 		if t.Status.State.Terminal() {
@@ -62,6 +64,8 @@ func (p *planner) keep(s *slot) (keep *state.Task) {
 			return p.dirty(keep)
 		case p.lost(s, t) != p.lost(s, keep):
 			return p.lost(s, keep)
+		case p.yields(s, t) != p.yields(s, keep):
+			return p.yields(s, keep)
 		}
 		return rank(t) >= rank(keep)
 	}
@@ -75,14 +79,14 @@ func (p *planner) keep(s *slot) (keep *state.Task) {
 
 // redundant reports whether t can stop because keep fills the slot. One that
 // serves stays while the new task of an update is not ready to take its place:
-// with start-first, or in a drain, until that runs; with stop-first until its
+// with start-first, in a drain or a move, until that runs; with stop-first until its
 // image is on its node and its container is made.
 func (p *planner) redundant(s *slot, t, keep *state.Task) bool {
 	switch {
 	case p.dirty(t) == p.dirty(keep) && !p.lingers(s, t), t.Status.State.Terminal(), t.NodeID == "", p.gone(t.NodeID),
 		keep.Status.State == taskstate.Running:
 		return true
-	case p.startsFirst(t):
+	case p.startsFirst(t), p.yields(s, t):
 		return false
 	}
 	// The order was another when one that may run already was made.
@@ -155,9 +159,12 @@ func (p *planner) anotherWanted(s *slot) bool {
 	return !s.closed && restart.Wanted(p.svc.Spec.TaskTemplate.RestartPolicy, s.newest())
 }
 
-// lingers reports whether t serves until its successor does: its node is only
-// being drained, and new tasks are to start before old ones stop.
+// lingers reports whether t serves until its successor does: it is moved, or its
+// node is only being drained, and new tasks are to start before old ones stop.
 func (p *planner) lingers(s *slot, t *state.Task) bool {
+	if p.yields(s, t) {
+		return true
+	}
 	if t.Status.State != taskstate.Running || !p.startsFirst(t) || !p.lost(s, t) {
 		return false
 	}

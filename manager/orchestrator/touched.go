@@ -62,7 +62,13 @@ func taskMatters(v *state.View, e state.Event) bool {
 		return false // made by this loop
 	}
 	before, after := e.Old.(*state.Task), e.New.(*state.Task)
+	if before.MoveTo != after.MoveTo && after.MoveTo != "" {
+		return true
+	}
 	if before.Status.State == after.Status.State {
+		if after.Moves != "" && before.Status.Err != after.Status.Err {
+			return true // it may be that the better place is none
+		}
 		// Without an address, it may be that its predecessor has to give its up.
 		return after.Status.State == taskstate.New && after.Desired == taskstate.Ready && before.Status.Err != after.Status.Err
 	}
@@ -74,7 +80,7 @@ func taskMatters(v *state.View, e state.Event) bool {
 	}
 	s := v.Service(after.ServiceID)
 	return s != nil && (s.UpdateStatus != nil && s.UpdateStatus.CompletedAt == nil ||
-		update.Config(s).Order == swarm.UpdateOrderStartFirst || giving(v, after))
+		update.Config(s).Order == swarm.UpdateOrderStartFirst || after.Moves != "" || giving(v, after))
 }
 
 // giving reports whether another task of the slot is on a node that is drained

@@ -30,6 +30,7 @@ type world struct {
 	unsure map[string]bool // nodes whose tasks may not have stopped when asked
 	doomed []int           // slots whose tasks fail as their image says; nil: all
 	surged bool            // a start-first update was allowed
+	moved  bool            // tasks were moved to other nodes
 	stops  map[string]int  // by task: steps since it was asked to stop
 	err    error           // the first rule that was broken
 }
@@ -223,6 +224,9 @@ func (w *world) checkService(v *state.View, s *state.Service) {
 		}
 	}
 	want, most := desired(v, s), 1
+	if w.moved {
+		most, w.surged = 2, true
+	}
 	for _, config := range []*swarm.UpdateConfig{s.Spec.UpdateConfig, s.Spec.RollbackConfig} {
 		if config != nil && config.Order == swarm.UpdateOrderStartFirst {
 			most, w.surged = 2, true

@@ -73,3 +73,32 @@ func BenchmarkExamine(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkLookForMoves looks at 10 services of 1000 tasks on 1000 nodes, as
+// after a node has joined.
+func BenchmarkLookForMoves(b *testing.B) {
+	var objs []state.Object
+	var ids []string
+	for i := range 1000 {
+		objs = append(objs, statetest.Node(fmt.Sprintf("node%05d", i)))
+	}
+	for i := range 10 {
+		id := fmt.Sprintf("service%02d", i)
+		ids = append(ids, id)
+		objs = append(objs, auto(id, 1000)...)
+		for slot := range 1000 {
+			objs = append(objs, statetest.Task(fmt.Sprintf("%s.%d", id, slot+1), id, slot+1, fmt.Sprintf("node%05d", slot%999)))
+		}
+	}
+	store := statetest.New()
+	for chunk := range slices.Chunk(objs, 1000) {
+		store.Put(chunk...)
+	}
+	nodes := newNodeSet()
+	nodes.sync(store.View(), long())
+	for b.Loop() {
+		if m := planMoves(nodes, ids, long()); len(m.hints) == 0 {
+			b.Fatal("no move found")
+		}
+	}
+}

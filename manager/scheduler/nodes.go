@@ -56,6 +56,7 @@ type nodeSet struct {
 	view    *state.View
 	nodes   map[string]*nodeInfo
 	demands map[revisionKey]*demand
+	moving  map[string]*state.Task // tasks that are to be moved, by id
 }
 
 func newNodeSet() *nodeSet { return &nodeSet{} }
@@ -83,7 +84,7 @@ func (s *nodeSet) sync(view *state.View, now time.Time) bool {
 }
 
 func (s *nodeSet) reset(now time.Time) {
-	s.nodes, s.demands = map[string]*nodeInfo{}, map[revisionKey]*demand{}
+	s.nodes, s.demands, s.moving = map[string]*nodeInfo{}, map[revisionKey]*demand{}, map[string]*state.Task{}
 	for n := range s.view.Nodes() {
 		s.info(n.ID).node = n
 	}
@@ -155,6 +156,11 @@ func (s *nodeSet) count(t *state.Task, sign int) {
 		info.take(d, sign)
 	}
 	info.claim(t.GenericResources, sign)
+	if t.MoveTo != "" && t.Desired <= taskstate.Complete {
+		if delete(s.moving, t.ID); sign > 0 {
+			s.moving[t.ID] = t
+		}
+	}
 	s.forget(t.NodeID)
 }
 
@@ -225,4 +231,11 @@ func recentFailures(times []time.Time, now time.Time) []time.Time {
 // failing reports whether the node is one to avoid for a revision.
 func (n *nodeInfo) failing(key revisionKey, now time.Time) bool {
 	return len(recentFailures(n.failures[key], now)) >= maxFailures
+}
+
+// failedUntil is when a node that is failing is no longer, if nothing fails
+// there any more.
+func (n *nodeInfo) failedUntil(key revisionKey, now time.Time) time.Time {
+	recent := recentFailures(n.failures[key], now)
+	return recent[len(recent)-maxFailures].Add(failureWindow + time.Second)
 }

@@ -7,6 +7,10 @@
 // A round works on what is pending: tasks of one service revision form a group,
 // every node is filtered once for a group, and a heap hands out the nodes that
 // passed. What the nodes carry is kept up to date from the events of the store.
+//
+// Rebalance is a loop of its own. It looks at services whose tasks may be moved
+// and writes Task.MoveTo, by the same counts and filters; the orchestrator makes
+// the move. Advise tells what it would do.
 package scheduler
 
 import (

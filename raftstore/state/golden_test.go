@@ -112,6 +112,20 @@ func goldenDrain() [][]state.Change {
 	return [][]state.Change{{state.Put(node)}}
 }
 
+// goldenMove holds a task that is moved, after a try that failed.
+func goldenMove() [][]state.Change {
+	cluster := &state.Cluster{Rebalance: state.RebalanceAuto}
+	cluster.ID, cluster.Spec.Name = "cluster1", "default"
+	node := statetest.Node("n2")
+	node.ReturnedAt = time.Unix(95, 0).UTC()
+	service, revision := statetest.Service("web", 1)
+	service.Rebalance, service.RebalanceAsked = state.RebalanceOff, time.Unix(96, 0).UTC()
+	old, heir := statetest.Task("t1", "web", 1, "n1"), statetest.Task("t2", "web", 1, "n2", statetest.Observed(taskstate.Starting))
+	old.MoveTo, heir.Moves = "n2", "t1"
+	old.Unmoved = state.Unmoved{Count: 2, Until: time.Unix(99, 0).UTC(), Err: "no such image"}
+	return [][]state.Change{{state.Put(cluster), state.Put(node)}, {state.Put(service), state.Put(revision), state.Put(old), state.Put(heir)}}
+}
+
 func throttle(rate uint64) []blkiodev.ThrottleDevice {
 	return []blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: rate}}
 }
@@ -121,7 +135,7 @@ func throttle(rate uint64) []blkiodev.ThrottleDevice {
 func goldens() map[string][][]state.Change {
 	return map[string][][]state.Change{
 		"all": goldenUpdates(), "networks": goldenNetworks(), "values": goldenValues(), "updates": goldenRollouts(),
-		"runspec": goldenRun(), "drain": goldenDrain(),
+		"runspec": goldenRun(), "drain": goldenDrain(), "move": goldenMove(),
 	}
 }
 

@@ -65,6 +65,8 @@ type Cluster struct {
 	// FeatureLevel is the highest level that every manager understands. Kinds
 	// and fields of a later level are not written.
 	FeatureLevel int `json:",omitempty"`
+	// Rebalance counts for services that have no setting of their own.
+	Rebalance Rebalance `json:",omitempty"`
 }
 
 // Tokens are the join tokens, one for each role.
@@ -91,6 +93,9 @@ type Node struct {
 	// StartFirst says that the node is drained so that each task serves until its
 	// successor runs, whatever its service says.
 	StartFirst bool `json:",omitempty"`
+	// ReturnedAt is when the node was last heard of again after it had been down;
+	// zero: never.
+	ReturnedAt time.Time `json:",omitzero"`
 	// MeshIndex numbers the node's place in the mesh, from 1, and Mesh are the
 	// subnets of its gateway network, one for each family; 0: it has none yet.
 	MeshIndex int            `json:",omitempty"`
@@ -109,6 +114,11 @@ type Service struct {
 	UpdateResumed time.Time `json:",omitzero"`
 	// RegistryAuth is the X-Registry-Auth value that came with Spec. Secret.
 	RegistryAuth string `json:",omitempty"`
+	// Rebalance is the service's own setting; it stays in updates and rollbacks.
+	Rebalance Rebalance `json:",omitempty"`
+	// RebalanceAsked is when a user asked for the tasks to be spread anew,
+	// whatever the setting is. Zero: that is done, or was never asked.
+	RebalanceAsked time.Time `json:",omitzero"`
 }
 
 // Revision is one accepted spec of a service. Tasks point at it instead of
@@ -149,6 +159,20 @@ type Task struct {
 	Networks []TaskNetwork `json:",omitempty"`
 	// Withdrawn says that no node sends the task anything new: it may stop.
 	Withdrawn bool `json:",omitempty"`
+	// MoveTo is the node on which the task would be better placed, if it is to be
+	// moved there.
+	MoveTo string `json:",omitempty"`
+	// Moves is the task whose place this one is to take, which serves until then.
+	Moves string `json:",omitempty"`
+	// Unmoved tells of moves of this task that were given up.
+	Unmoved Unmoved `json:",omitzero"`
+}
+
+// Unmoved is the history of moves that came to nothing.
+type Unmoved struct {
+	Count int       `json:",omitempty"` // in a row
+	Until time.Time `json:",omitzero"`  // none is tried before
+	Err   string    `json:",omitempty"` // why the last one was given up
 }
 
 // Restarts is the history of a slot under one revision, as far as the next
