@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
+	"time"
 )
 
 // engineProxy passes calls that are not about the cluster to the local Docker
@@ -92,6 +93,24 @@ func (e *engineProxy) apiVersion(ctx context.Context) string {
 		e.version = v.APIVersion
 	}
 	return e.version
+}
+
+// introduce tells what the engine's own answer to a ping says of it: which
+// builder clients should use, and whether it is experimental.
+func (e *engineProxy) introduce(ctx context.Context, h http.Header) {
+	h.Set("Docker-Experimental", "false")
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	response, err := e.ask(ctx, "/_ping")
+	if err != nil {
+		return // a ping of shoal does not fail because the engine is down
+	}
+	defer response.Body.Close()
+	for _, name := range []string{"Docker-Experimental", "Builder-Version"} {
+		if value := response.Header.Get(name); value != "" {
+			h.Set(name, value)
+		}
+	}
 }
 
 func writeError(w http.ResponseWriter, status int, err error) {
