@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -31,6 +32,7 @@ const usage = `usage: web [COMMAND]
   crash              panic
   eat MEBIBYTES      take memory, then wait
   echo WORD...       print the words
+  talk BYTES         print lines of that length until stopped, as fast as it goes
   cat FILE...        print the files
   check URL          succeed when URL answers 2xx, for health checks
   get URL [COUNT]    print what URL answers, each time over a new connection;
@@ -82,6 +84,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = eat(ctx, first)
 	case "echo":
 		err = echo(stdout, rest)
+	case "talk":
+		err = talk(ctx, stdout, first)
 	case "cat":
 		err = cat(stdout, rest)
 	case "check":
@@ -148,6 +152,22 @@ func eat(ctx context.Context, mebibytes string) error {
 func echo(w io.Writer, words []string) error {
 	for _, word := range words {
 		if _, err := fmt.Fprintln(w, word); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// talk numbers its lines, so that a missing one is seen.
+func talk(ctx context.Context, w io.Writer, length string) error {
+	n, err := strconv.Atoi(length)
+	if err != nil || n < 12 {
+		return fmt.Errorf("bytes %q: want a number from 12", length)
+	}
+	line := []byte(strings.Repeat("x", n-1) + "\n")
+	for i := 0; ctx.Err() == nil; i++ {
+		copy(line, fmt.Sprintf("%010d ", i))
+		if _, err := w.Write(line); err != nil {
 			return err
 		}
 	}
