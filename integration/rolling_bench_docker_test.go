@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,11 +34,14 @@ func BenchmarkUpdateHundred(b *testing.B) {
 		var took []time.Duration
 		for round := range number(b, "SHOAL_ROUNDS", 3) {
 			version := fmt.Sprint("VERSION=", round)
+			daemons, engines := s.cpu(b)
 			start := time.Now()
 			update(b, api, "web", func(spec *swarm.ServiceSpec) { spec.TaskTemplate.ContainerSpec.Env = []string{version} })
 			tasks := awaitUpdated(b, api, version)
 			took = append(took, time.Since(start))
-			b.Logf("%.1f s: tasks made and running after %s", took[round].Seconds(), timeline(start, tasks, version))
+			moreDaemons, moreEngines := s.cpu(b)
+			b.Logf("%.1f s: tasks made and running after %s; CPU of daemons %.1f s, of engines %.1f s", took[round].Seconds(), timeline(start, tasks, version),
+				moreDaemons-daemons, moreEngines-engines)
 			awaitState(b, api, "web", swarm.UpdateStateCompleted)
 			removeExited(b, s)
 		}
@@ -45,10 +49,37 @@ func BenchmarkUpdateHundred(b *testing.B) {
 	})
 }
 
+// cpu is the CPU time in seconds that the daemons and the engines of a site have
+// taken, with what they have started and outlived.
+func (s *site) cpu(b *testing.B) (daemons, engines float64) {
+	b.Helper()
+	for _, h := range s.Hosts() {
+		if !s.swarm {
+			daemons += cpuOf(b, h.Daemon())
+		}
+		engines += cpuOf(b, h.Engine())
+	}
+	return daemons, engines
+}
+
+func cpuOf(b *testing.B, p *lab.Process) (seconds float64) {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	ok(b, err)
+	_, rest, _ := strings.Cut(string(text), ") ") // fields from the third on
+	for _, field := range strings.Fields(rest)[11:15] {
+		ticks, err := strconv.ParseFloat(field, 64)
+		ok(b, err)
+		seconds += ticks / 100
+	}
+	return seconds
+}
+
 // awaitUpdated waits until 100 tasks of web run, all with env.
 func awaitUpdated(b *testing.B, api *client.Client, env string) (tasks []swarm.Task) {
 	b.Helper()
 	ok(b, lab.WaitFor(b.Context(), 5*time.Minute, "100 tasks with "+env, func() (string, bool) {
+		pass(b, 250*time.Millisecond) // a list of tasks costs what a container does
 		var err error
 		tasks, err = tasksOf(b, api, "web")
 		running, others := 0, 0

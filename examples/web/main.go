@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"os/signal"
@@ -32,7 +33,8 @@ const usage = `usage: web [COMMAND]
   crash              panic
   eat MEBIBYTES      take memory, then wait
   echo WORD...       print the words
-  talk BYTES         print lines of that length until stopped, as fast as it goes
+  talk BYTES [LINES] print lines of that length until stopped, as fast as it goes;
+                     or so many, then wait
   cat FILE...        print the files
   check URL          succeed when URL answers 2xx, for health checks
   get URL [COUNT]    print what URL answers, each time over a new connection;
@@ -85,7 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "echo":
 		err = echo(stdout, rest)
 	case "talk":
-		err = talk(ctx, stdout, first)
+		err = talk(ctx, stdout, rest)
 	case "cat":
 		err = cat(stdout, rest)
 	case "check":
@@ -159,18 +161,28 @@ func echo(w io.Writer, words []string) error {
 }
 
 // talk numbers its lines, so that a missing one is seen.
-func talk(ctx context.Context, w io.Writer, length string) error {
-	n, err := strconv.Atoi(length)
-	if err != nil || n < 12 {
-		return fmt.Errorf("bytes %q: want a number from 12", length)
+func talk(ctx context.Context, w io.Writer, args []string) error {
+	length, most := 0, math.MaxInt
+	for i, into := range []*int{&length, &most} {
+		if i < len(args) {
+			n, err := strconv.Atoi(args[i])
+			if err != nil {
+				return fmt.Errorf("%q: want a number: %w", args[i], err)
+			}
+			*into = n
+		}
 	}
-	line := []byte(strings.Repeat("x", n-1) + "\n")
-	for i := 0; ctx.Err() == nil; i++ {
+	if length < 12 {
+		return fmt.Errorf("%q: want BYTES, from 12, and perhaps LINES", args)
+	}
+	line := []byte(strings.Repeat("x", length-1) + "\n")
+	for i := 0; i < most && ctx.Err() == nil; i++ {
 		copy(line, fmt.Sprintf("%010d ", i))
 		if _, err := w.Write(line); err != nil {
 			return err
 		}
 	}
+	<-ctx.Done()
 	return nil
 }
 

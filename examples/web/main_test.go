@@ -67,8 +67,15 @@ func TestTalkNumbersItsLines(t *testing.T) {
 	if got, want := strings.Join(out.got, ""), "0000000000 xxxxxxxx\n0000000001 xxxxxxxx\n0000000002 xxxxxxxx\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if code := run(t.Context(), []string{"talk", "few"}, out, io.Discard); code != 1 {
-		t.Errorf("a length that is none: exit code %d", code)
+	ctx, cancel = context.WithCancel(t.Context())
+	out = &few{enough: cancel}
+	if code := run(ctx, []string{"talk", "20", "3"}, out, io.Discard); code != 0 || len(out.got) != 3 {
+		t.Errorf("three lines: exit code %d, %q", code, out.got)
+	}
+	for _, args := range [][]string{{"talk"}, {"talk", "few"}, {"talk", "11"}, {"talk", "20", "some"}} {
+		if code := run(t.Context(), args, out, io.Discard); code != 1 {
+			t.Errorf("%q: exit code %d", args, code)
+		}
 	}
 }
 

@@ -30,7 +30,8 @@ func newEngineProxy(cfg Config) *engineProxy {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", e.socket)
 		},
-		DisableCompression: true, // pass on what the engine sends
+		DisableCompression: true,     // pass on what the engine sends
+		ReadBufferSize:     16 << 10, // of logs, many lines at once
 	}
 	e.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
