@@ -25,6 +25,7 @@ import (
 // BenchmarkUpdateHundred updates 100 tasks on five hosts, 10 at a time: from the
 // request until a client sees 100 tasks of the new spec running and no other.
 func BenchmarkUpdateHundred(b *testing.B) {
+	var shoalTook time.Duration
 	compare(b, 5, 3, func(b *testing.B, s *site) {
 		api := s.shoal[s.Host(1)]
 		web := spec("web", 100, "/bin/sleep", "1000000")
@@ -46,6 +47,12 @@ func BenchmarkUpdateHundred(b *testing.B) {
 			removeExited(b, s)
 		}
 		b.ReportMetric(median(took).Seconds(), "s")
+		if s.swarm && shoalTook > 0 {
+			b.ReportMetric(shoalTook.Seconds()/median(took).Seconds(), "shoal/swarm")
+		}
+		if !s.swarm {
+			shoalTook = median(took)
+		}
 	})
 }
 
