@@ -101,10 +101,10 @@ func readNotes(t *testing.T, out []byte) ([]note, error) {
 	var notes []note
 	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
 		var said struct {
-			Step   string
-			Result json.RawMessage
-			Error  string
-			How    []string
+			Step   string          `json:"step"`
+			Result json.RawMessage `json:"result"`
+			Error  string          `json:"error"`
+			How    []string        `json:"how"`
 		}
 		if err := d.Decode(&said); err != nil {
 			return notes, err

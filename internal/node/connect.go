@@ -145,7 +145,8 @@ func (n *Node) disconnectContainer(v networkView, w http.ResponseWriter, r *http
 		switch {
 		case err == nil && (half == "" || !c.isOn(half)): // 500, as Swarm
 			return errdefs.ErrUnknown.WithMessage("container " + c.ID + " is not connected to network " + shared.Name)
-		case err != nil && !(request.Force && errdefs.IsNotFound(err)):
+		case err == nil || request.Force && errdefs.IsNotFound(err):
+		default:
 			return err
 		}
 	}

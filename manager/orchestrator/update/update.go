@@ -126,26 +126,30 @@ func survey(slots []Slot, c swarm.UpdateConfig, resumed, now time.Time) progress
 			p.failed = t.ID
 		}
 		through, ok := whenThrough(s.Made)
-		if !ok && s.Ahead {
+		switch {
+		case ok:
+			p.proven = p.proven || s.Made[len(s.Made)-1].Status.State == taskstate.Running
+			p.rest(through, now)
+		case s.Ahead:
 			p.ahead++
-			continue
-		}
-		if !ok {
+		default:
 			p.inFlight++
-			continue
-		}
-		p.proven = p.proven || s.Made[len(s.Made)-1].Status.State == taskstate.Running
-		if through.After(p.last) {
-			p.last = through
-		}
-		if rested := through.Add(c.Delay); rested.After(now) {
-			p.resting++
-			if p.rested.IsZero() || rested.Before(p.rested) {
-				p.rested = rested
-			}
 		}
 	}
 	return p
+}
+
+// rest has the worker of a slot that is through wait for the delay.
+func (p *progress) rest(through, now time.Time) {
+	if through.After(p.last) {
+		p.last = through
+	}
+	if rested := through.Add(p.config.Delay); rested.After(now) {
+		p.resting++
+		if p.rested.IsZero() || rested.Before(p.rested) {
+			p.rested = rested
+		}
+	}
 }
 
 // whenThrough is when a task of the update last came to run, or ended. The
