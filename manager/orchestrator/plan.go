@@ -38,7 +38,6 @@ type planner struct {
 	now    time.Time
 	newID  func() string
 	budget int
-	turns  int // how many slots an update may still take down
 
 	specs       map[uint64]state.Difference // of other revisions from the service's
 	parsed      map[uint64][]constraint.Constraint
@@ -81,11 +80,6 @@ func plan(v *state.View, serviceID string, now time.Time, newID func() string, b
 		return p.outcome()
 	default:
 		return p.outcome()
-	}
-	if p.svc.UpdateStatus != nil {
-		p.turns = update.Turns(p.svc, p.survey(slots), p.now)
-	} else {
-		p.turns = len(slots)
 	}
 	for _, s := range slots {
 		if p.full() {
@@ -186,39 +180,12 @@ func (p *planner) remove(slots []*slot) {
 	}
 }
 
-// survey is how an update sees the slots.
-func (p *planner) survey(slots []*slot) []update.Slot {
+// update replaces outdated slots as the service's update settings say.
+func (p *planner) update(slots []*slot) {
 	seen := make([]update.Slot, len(slots))
 	for i, s := range slots {
 		seen[i] = update.Slot{Made: p.madeByUpdate(s), Idle: !s.running()}
 		seen[i].Dirty = len(seen[i].Made) == 0 && !s.closed && p.slotDirty(s)
-		seen[i].Ahead = len(seen[i].Made) > 0 && p.waits(s)
-	}
-	return seen
-}
-
-// waits reports whether an outdated task serves in the slot while a new one
-// waits for its turn.
-func (p *planner) waits(s *slot) bool {
-	serves := func(t *state.Task) bool { return wanted(t) && p.dirty(t) && t.Status.State == taskstate.Running }
-	held := func(t *state.Task) bool { return t.Desired == taskstate.Ready && !p.dirty(t) }
-	return update.Config(p.svc).Order == swarm.UpdateOrderStopFirst && slices.ContainsFunc(s.tasks, serves) && slices.ContainsFunc(s.tasks, held)
-}
-
-// hasTurn reports whether what serves in the slot may be taken down now, and
-// takes a turn for it.
-func (p *planner) hasTurn(s *slot) bool {
-	if p.turns > 0 && !s.turn {
-		p.turns--
-		s.turn = true
-	}
-	return s.turn
-}
-
-// update replaces outdated slots as the service's update settings say.
-func (p *planner) update(slots []*slot) {
-	seen := p.survey(slots)
-	for i, s := range slots {
 		for j, t := range seen[i].Made {
 			if t.Status.State == taskstate.Running && t.StartAfter.IsZero() && !p.full() {
 				p.edit(s, t, func(t *state.Task) { t.StartAfter = p.now }) // monitored from now

@@ -173,7 +173,7 @@ func TestRunFailedUpdate(t *testing.T) {
 		bad    int // slots that lost their good task
 		settle bool
 	}{
-		"crash pause":      {swarm.UpdateStatePaused, 1, false}, // the second was made meanwhile, and waits
+		"crash pause":      {swarm.UpdateStatePaused, 2, false}, // the second is replaced as soon as the first runs
 		"crash rollback":   {swarm.UpdateStateRollbackCompleted, 0, true},
 		"crash continue":   {swarm.UpdateStateCompleted, 4, false},
 		"missing pause":    {swarm.UpdateStatePaused, 0, false},

@@ -86,7 +86,7 @@ func (p *planner) redundant(s *slot, t, keep *state.Task) bool {
 		return false
 	}
 	// The order was another when one that may run already was made.
-	return t.Status.State < taskstate.Running || keep.Desired > taskstate.Ready || p.prepared(s, keep) && p.hasTurn(s)
+	return t.Status.State < taskstate.Running || keep.Desired > taskstate.Ready || p.prepared(s, keep)
 }
 
 // prepared reports whether t only waits for its predecessor to stop: it is

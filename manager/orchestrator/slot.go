@@ -15,7 +15,6 @@ type slot struct {
 	node   string        // global services only
 	tasks  []*state.Task // oldest first
 	closed bool          // nothing new may be made here
-	turn   bool          // an update may take it down
 }
 
 // wanted reports whether t is meant to run, now or soon. Tasks of jobs run to

@@ -183,8 +183,7 @@ func (o *observer) stopped(v *state.View, before, after *state.Task) error {
 
 // limits checks how many slots are under way, and how many serve.
 func (o *observer) limits(v *state.View, s *state.Service) error {
-	c := o.config()
-	replaced, moving, ahead, serving := 0, 0, 0, 0
+	replaced, moving, serving := 0, 0, 0
 	for slot := 1; slot <= o.replicas; slot++ {
 		var first *state.Task
 		up := false
@@ -201,18 +200,15 @@ func (o *observer) limits(v *state.View, s *state.Service) error {
 		}
 		if first != nil {
 			replaced++
-			switch {
-			case first.Desired > taskstate.Running || first.Status.State >= taskstate.Running:
-			case (up || o.hurt[slot]) && c.Order != swarm.UpdateOrderStartFirst:
-				ahead++ // also when what it was made for has ended by itself
-			default:
+			if first.Desired <= taskstate.Running && first.Status.State < taskstate.Running {
 				moving++
 			}
 		}
 	}
+	c := o.config()
 	most := o.most(c)
-	if moving > most || moving+ahead > 2*most {
-		return fmt.Errorf("%d slots are being replaced and %d more are prepared, %d may be", moving, ahead, most)
+	if moving > most {
+		return fmt.Errorf("%d slots are being replaced, %d may be", moving, most)
 	}
 	if o.rolling {
 		most = max(most, o.most(o.rollout.config)) // so many the update had taken down

@@ -25,8 +25,6 @@ type Slot struct {
 	Dirty bool
 	// Idle: no task of the slot runs, so replacing it costs nothing.
 	Idle bool
-	// Ahead: what this update made here waits, and what it is to replace serves.
-	Ahead bool
 	// Made are the tasks that this update put here, oldest first. They are of
 	// the service's revision and took the place of one that was outdated.
 	Made []*state.Task
@@ -93,7 +91,7 @@ func Next(s *state.Service, slots []Slot, now time.Time) Step {
 		return step
 	case p.tooManyFailures():
 		return fail(s, p)
-	case p.dirty == 0 && p.inFlight == 0 && p.ahead == 0:
+	case p.dirty == 0 && p.inFlight == 0:
 		return finish(s, p, now)
 	}
 	return p.advance(slots)
@@ -103,8 +101,6 @@ func Next(s *state.Service, slots []Slot, now time.Time) Step {
 type progress struct {
 	config                         swarm.UpdateConfig
 	dirty, made, inFlight, resting int
-	ahead                          int  // made, and what they replace serves yet
-	proven                         bool // a task of the update runs
 	failures                       int
 	failed                         string    // id of a failed task
 	last                           time.Time // when the last slot was through
@@ -126,30 +122,21 @@ func survey(slots []Slot, c swarm.UpdateConfig, resumed, now time.Time) progress
 			p.failed = t.ID
 		}
 		through, ok := whenThrough(s.Made)
-		switch {
-		case ok:
-			p.proven = p.proven || s.Made[len(s.Made)-1].Status.State == taskstate.Running
-			p.rest(through, now)
-		case s.Ahead:
-			p.ahead++
-		default:
+		if !ok {
 			p.inFlight++
+			continue
+		}
+		if through.After(p.last) {
+			p.last = through
+		}
+		if rested := through.Add(c.Delay); rested.After(now) {
+			p.resting++
+			if p.rested.IsZero() || rested.Before(p.rested) {
+				p.rested = rested
+			}
 		}
 	}
 	return p
-}
-
-// rest has the worker of a slot that is through wait for the delay.
-func (p *progress) rest(through, now time.Time) {
-	if through.After(p.last) {
-		p.last = through
-	}
-	if rested := through.Add(p.config.Delay); rested.After(now) {
-		p.resting++
-		if p.rested.IsZero() || rested.Before(p.rested) {
-			p.rested = rested
-		}
-	}
 }
 
 // whenThrough is when a task of the update last came to run, or ended. The
@@ -202,58 +189,25 @@ func (p progress) tooManyFailures() bool {
 	return float32(p.failures)/float32(p.made+p.dirty) > p.config.MaxFailureRatio
 }
 
-// Turns is how many slots may be taken down now, of those whose successors are
-// made ahead.
-func Turns(s *state.Service, slots []Slot, now time.Time) int {
-	if paused(s) {
-		return 0
-	}
-	p := survey(slots, Config(s), s.UpdateResumed, now)
-	if Active(s) && p.tooManyFailures() {
-		return 0
-	}
-	return p.free()
-}
-
-// free is how many workers of the update have nothing to do.
-func (p progress) free() int {
-	all := p.dirty + p.made
-	if p.config.Parallelism == 0 {
-		return all
-	}
-	return max(0, p.workers(all)-p.inFlight-p.resting)
-}
-
-// workers is how many of n slots may be down at a time.
-func (p progress) workers(n int) int {
-	if p.config.Parallelism == 0 {
-		return n
-	}
-	return int(min(uint64(n), p.config.Parallelism)) //nolint:gosec // at most n
-}
-
 // advance gives dirty slots to the workers that are free. Slots in which
-// nothing runs come first. With stop-first, once a task of the update has come to
-// run and none has failed, as many more successors are made as there are workers:
-// they are prepared when their turn comes.
+// nothing runs come first.
 func (p progress) advance(slots []Slot) Step {
 	step := Step{Due: p.rested}
-	free := p.free()
-	for i, s := range slots {
-		if s.Dirty && s.Idle && len(step.Replace) < free {
-			step.Replace = append(step.Replace, i)
+	free := p.dirty
+	if n := p.config.Parallelism; n > 0 {
+		free = int(min(uint64(p.dirty), n-min(n, uint64(p.inFlight+p.resting)))) //nolint:gosec // at most dirty
+	}
+	for _, idle := range []bool{true, false} {
+		for i, s := range slots {
+			if len(step.Replace) == free {
+				break
+			}
+			if s.Dirty && s.Idle == idle {
+				step.Replace = append(step.Replace, i)
+			}
 		}
 	}
-	if p.config.Order == swarm.UpdateOrderStopFirst && p.proven && p.failures == 0 {
-		free += p.workers(len(slots))
-	}
-	free = max(0, free-p.ahead)
-	for i, s := range slots {
-		if s.Dirty && !s.Idle && len(step.Replace) < free {
-			step.Replace = append(step.Replace, i)
-		}
-	}
-	if p.dirty == 0 && p.ahead == 0 {
+	if p.dirty == 0 {
 		step.Due = time.Time{}
 	}
 	return step
