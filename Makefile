@@ -15,7 +15,7 @@ TOOL    := $(GO) tool -modfile=internal/tools/go.mod
 LINT    := $(GO) tool -modfile=internal/tools/lint/go.mod golangci-lint
 DEMO    := /tmp/shoal-demo
 # The programs that tests run on the lab, so that no test builds its own.
-BINARIES := SHOAL_BIN=$(CURDIR)/bin/shoal WEB_BIN=$(CURDIR)/bin/web
+BINARIES := SHOAL_BIN=$(CURDIR)/bin/shoal WEB_BIN=$(CURDIR)/bin/web DOCKER_BIN=$(CURDIR)/bin/docker
 N       ?= 5
 FUZZTIME ?= 10s
 ARGS    ?=
@@ -33,6 +33,10 @@ setup: ## install what is missing on a bare Debian 12, and start Docker if it do
 
 build: ## build bin/shoal, bin/web (the sample program) and bin/shoallab
 	$(BUILD) -o bin/ . ./examples/web ./integration/lab/shoallab
+
+# Debian has the docker command 20.10; the one of later engines is built.
+bin/docker: internal/tools/docker/go.mod
+	CGO_ENABLED=0 $(GO) build -modfile=$< -trimpath -ldflags '-s -w -X github.com/docker/cli/cli/version.Version=28.5.2' -o $@ github.com/docker/cli/cmd/docker
 
 image: build setup ## build the sample image web:1 on the local engine
 	rm -rf bin/image && mkdir -p bin/image/rootfs/bin
@@ -59,7 +63,7 @@ race: ## run the unit tests under the race detector
 integration: ## run whole clusters in one process
 	$(TEST) -timeout 10m $(ARGS) ./integration
 
-docker: setup build ## run the tests that need a real engine, and those on the lab
+docker: setup build bin/docker ## run the tests that need a real engine, and those on the lab
 	$(BINARIES) $(TEST) -tags $(GOTAGS),docker -p 1 -timeout 40m -run $(or $(RUN),.) $(ARGS) ./integration/... $$(grep -rl --include='*_docker_test.go' '^//go:build docker' . | xargs -r -n1 dirname | sort -u | grep -v '^./integration')
 
 chaos: setup build ## campaigns on the lab: networks broken in every way, and changes under load

@@ -10,11 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -31,6 +33,8 @@ const usage = `usage: web [COMMAND]
   crash              panic
   eat MEBIBYTES      take memory, then wait
   echo WORD...       print the words
+  talk BYTES [LINES] print lines of that length until stopped, as fast as it goes;
+                     or so many, then wait
   cat FILE...        print the files
   check URL          succeed when URL answers 2xx, for health checks
   get URL [COUNT]    print what URL answers, each time over a new connection;
@@ -82,6 +86,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = eat(ctx, first)
 	case "echo":
 		err = echo(stdout, rest)
+	case "talk":
+		err = talk(ctx, stdout, rest)
 	case "cat":
 		err = cat(stdout, rest)
 	case "check":
@@ -151,6 +157,32 @@ func echo(w io.Writer, words []string) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// talk numbers its lines, so that a missing one is seen.
+func talk(ctx context.Context, w io.Writer, args []string) error {
+	length, most := 0, math.MaxInt
+	for i, into := range []*int{&length, &most} {
+		if i < len(args) {
+			n, err := strconv.Atoi(args[i])
+			if err != nil {
+				return fmt.Errorf("%q: want a number: %w", args[i], err)
+			}
+			*into = n
+		}
+	}
+	if length < 12 {
+		return fmt.Errorf("%q: want BYTES, from 12, and perhaps LINES", args)
+	}
+	line := []byte(strings.Repeat("x", length-1) + "\n")
+	for i := 0; i < most && ctx.Err() == nil; i++ {
+		copy(line, fmt.Sprintf("%010d ", i))
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
 	return nil
 }
 

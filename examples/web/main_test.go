@@ -45,6 +45,40 @@ func TestCommandsEndAsTold(t *testing.T) {
 	}
 }
 
+// few counts what it is given, and says when it has had enough.
+type few struct {
+	got    []string
+	enough func()
+}
+
+func (l *few) Write(p []byte) (int, error) {
+	if l.got = append(l.got, string(p)); len(l.got) == 3 {
+		l.enough()
+	}
+	return len(p), nil
+}
+
+func TestTalkNumbersItsLines(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &few{enough: cancel}
+	if code := run(ctx, []string{"talk", "20"}, out, io.Discard); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if got, want := strings.Join(out.got, ""), "0000000000 xxxxxxxx\n0000000001 xxxxxxxx\n0000000002 xxxxxxxx\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	out = &few{enough: cancel}
+	if code := run(ctx, []string{"talk", "20", "3"}, out, io.Discard); code != 0 || len(out.got) != 3 {
+		t.Errorf("three lines: exit code %d, %q", code, out.got)
+	}
+	for _, args := range [][]string{{"talk"}, {"talk", "few"}, {"talk", "11"}, {"talk", "20", "some"}} {
+		if code := run(t.Context(), args, out, io.Discard); code != 1 {
+			t.Errorf("%q: exit code %d", args, code)
+		}
+	}
+}
+
 func TestSleepEndsWhenAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()

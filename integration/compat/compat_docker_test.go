@@ -46,28 +46,72 @@ type answer struct {
 	failure  error // there was no answer, or never the one waited for
 }
 
-func TestDockerCommandsAnswerAsWithSwarm(t *testing.T) {
-	steps, known := readTable(t), readDifferences(t)
-	swarm, shoal := sides(t)
-	start := time.Now()
-	var a, b []answer
-	var both sync.WaitGroup
-	both.Go(func() { a = swarm.runAll(t.Context(), steps) })
-	both.Go(func() { b = shoal.runAll(t.Context(), steps) })
-	both.Wait()
-	failed := 0
-	for i, s := range steps {
-		if fault := compare(s, known, swarm.normal, shoal.normal, a[i], b[i]); fault != "" {
-			failed++
-			t.Errorf("%s: %s\n%s", s.where, s.line, fault)
+// clients are the docker commands that are compared, by what their versions
+// begin with.
+func clients(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{"28.": os.Getenv("DOCKER_BIN"), "20.10.": "/usr/bin/docker"}
+	if found["28."] == "" {
+		found["28."] = "docker"
+	}
+	for version, path := range found {
+		out, err := exec.CommandContext(t.Context(), path, "--version").Output()
+		if err != nil || !strings.HasPrefix(string(out), "Docker version "+version) {
+			t.Fatalf("%s should be the docker command %s, and says %q, %v: make docker gets both", path, version, out, err)
 		}
 	}
+	return found
+}
+
+// TestDockerCommandsAnswerAsWithSwarm runs the tables with both clients, each
+// on labs of its own, at the same time: most of it is waiting.
+func TestDockerCommandsAnswerAsWithSwarm(t *testing.T) {
+	steps, known := readTable(t, "testdata/[0-9]*.txt"), readDifferences(t, "testdata/differences.txt")
+	start := time.Now()
+	given := map[string]*answers{}
+	var all sync.WaitGroup
+	for version, path := range clients(t) {
+		swarm, shoal := sides(t)
+		a := &answers{swarm: swarm, shoal: shoal}
+		given[version] = a
+		swarm.env["DOCKER"], shoal.env["DOCKER"] = path, path
+		all.Go(func() { a.ofSwarm = swarm.runAll(t.Context(), steps) })
+		all.Go(func() { a.ofShoal = shoal.runAll(t.Context(), steps) })
+	}
+	all.Wait()
+	for version, a := range given {
+		a.check(t, "docker "+version, steps, known)
+	}
+	t.Logf("in %.1f s", time.Since(start).Seconds())
+	checkSeen(t, known)
+}
+
+// answers are what both sides have answered to the same steps.
+type answers struct {
+	swarm, shoal     *side
+	ofSwarm, ofShoal []answer
+}
+
+func (a *answers) check(t *testing.T, client string, steps []step, known []*difference) {
+	t.Helper()
+	failed := 0
+	for i, s := range steps {
+		if fault := compare(s, known, a.swarm.normal, a.shoal.normal, a.ofSwarm[i], a.ofShoal[i]); fault != "" {
+			failed++
+			t.Errorf("%s: %s: %s\n%s", client, s.where, s.line, fault)
+		}
+	}
+	t.Logf("%s: %d of %d answers differ", client, failed, len(steps))
+}
+
+// checkSeen wants every known difference to have been there.
+func checkSeen(t *testing.T, known []*difference) {
+	t.Helper()
 	for _, d := range known {
 		if !d.seen {
 			t.Errorf("no answer differs any more at %s (%s)", d.path, d.reason)
 		}
 	}
-	t.Logf("%d of %d commands differ, in %.1f s", failed, len(steps), time.Since(start).Seconds())
 }
 
 // compare tells how the answers to a step are not as they should be.
@@ -134,8 +178,8 @@ func (d *side) runAll(ctx context.Context, steps []step) []answer {
 
 // run carries out a step, again and again when it waits for a condition.
 func (d *side) run(ctx context.Context, s step) (a answer) {
-	once := d.docker
-	if s.http {
+	once := d.command
+	if s.program == "" {
 		once = d.request
 	}
 	failure := lab.WaitFor(ctx, patience, d.name+" to answer", func() (string, bool) {
@@ -149,10 +193,13 @@ func (d *side) run(ctx context.Context, s step) (a answer) {
 	return a
 }
 
-// docker runs the docker command line, through a shell for its quotes and
-// variables.
-func (d *side) docker(ctx context.Context, s step) answer {
-	cmd := exec.CommandContext(ctx, "sh", "-c", "docker -H unix://"+d.sockets[s.host-1]+" "+s.line)
+// command runs a program, through a shell for its quotes and variables.
+func (d *side) command(ctx context.Context, s step) answer {
+	program := s.program
+	if program == "docker" {
+		program = "$DOCKER"
+	}
+	cmd := exec.CommandContext(ctx, "sh", "-c", program+" -H unix://"+d.sockets[s.host-1]+" "+s.line)
 	cmd.Env = append(os.Environ(), "DOCKER_CONFIG=/nonexistent", "DOCKER_CLI_HINTS=false", "TZ=UTC")
 	for name, value := range d.env {
 		cmd.Env = append(cmd.Env, name+"="+value)

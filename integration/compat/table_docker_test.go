@@ -14,11 +14,11 @@ import (
 
 // step is one command and how its answers are compared.
 type step struct {
-	where string // file:line
-	host  int    // 1 to hosts
-	line  string // after "docker ", or "METHOD /path"
-	http  bool
-	body  string
+	where   string // file:line
+	host    int    // 1 to hosts
+	program string // docker, docker-compose, or none: an HTTP request
+	line    string // what follows the program, or "METHOD /path"
+	body    string
 
 	until   *regexp.Regexp // repeated until the answer matches
 	save    string         // variable that takes the answer
@@ -31,11 +31,11 @@ type step struct {
 	shoal   *regexp.Regexp // what shoal answers instead
 }
 
-// readTable reads the steps of testdata/*.txt in order. A line that starts at
+// readTable reads the steps of files in their order. A line that starts at
 // the margin is a command, indented lines below it say how to compare.
-func readTable(t *testing.T) []step {
+func readTable(t *testing.T, pattern string) []step {
 	t.Helper()
-	files, err := filepath.Glob("testdata/[0-9]*.txt")
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no tables: %v", err)
 	}
@@ -72,9 +72,10 @@ func parseCommand(t *testing.T, where, line string) step {
 		s.host = n
 	}
 	switch name {
-	case "docker":
+	case "docker", "docker-compose":
+		s.program = name
 	case "GET", "POST", "DELETE", "HEAD", "PUT":
-		s.http, s.line = true, name+" "+rest
+		s.line = name + " " + rest
 	default:
 		t.Fatalf("%s: unknown command %q", where, name)
 	}
@@ -126,27 +127,27 @@ type difference struct {
 	seen   bool
 }
 
-// readDifferences reads testdata/differences.txt: a regular expression for the
-// path within the answer, then the reason.
-func readDifferences(t *testing.T) []*difference {
+// readDifferences reads files as testdata/differences.txt: a regular expression
+// for the path within the answer, then the reason.
+func readDifferences(t *testing.T, files ...string) []*difference {
 	t.Helper()
-	text, err := os.ReadFile("testdata/differences.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var known []*difference
-	for i, line := range strings.Split(string(text), "\n") {
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
-		path, reason, ok := strings.Cut(line, " ")
-		if !ok {
-			t.Fatalf("differences.txt:%d: no reason", i+1)
+		for i, line := range strings.Split(string(text), "\n") {
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			where := fmt.Sprintf("%s:%d", file, i+1)
+			path, reason, ok := strings.Cut(line, " ")
+			if !ok {
+				t.Fatalf("%s: no reason", where)
+			}
+			known = append(known, &difference{path: compile(t, where, "^(?:"+path+")$"), reason: strings.TrimSpace(reason)})
 		}
-		known = append(known, &difference{
-			path:   compile(t, fmt.Sprintf("differences.txt:%d", i+1), "^(?:"+path+")$"),
-			reason: strings.TrimSpace(reason),
-		})
 	}
 	return known
 }

@@ -34,11 +34,18 @@ func (n *Node) connectContainer(v networkView, w http.ResponseWriter, r *http.Re
 		n.engine.original(w, r)
 		return nil
 	}
-	name, err := b.containerName(r, request.Container)
+	c, err := b.container(r, request.Container)
 	if err != nil {
 		return err
 	}
-	p, err := b.board(r, r.PathValue("name"), name, request.EndpointConfig)
+	shared, half, err := v.sharedHalf(r, wanted)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	if half != "" && c.isOn(half) {
+		return errdefs.ErrConflict.WithMessage(request.Container + " is already attached to network " + shared.Name)
+	}
+	p, err := b.board(r, r.PathValue("name"), c.name(), request.EndpointConfig)
 	if err != nil {
 		return err
 	}
@@ -64,21 +71,47 @@ func (n *Node) connectContainer(v networkView, w http.ResponseWriter, r *http.Re
 	return nil
 }
 
-func (b boarding) containerName(r *http.Request, ref string) (string, error) {
+// connected is a container of this node with the engine's networks that it is
+// on.
+type connected struct {
+	ID              string `json:"Id"`
+	Name            string `json:"Name"`
+	NetworkSettings struct {
+		Networks map[string]network.EndpointSettings `json:"Networks"`
+	} `json:"NetworkSettings"`
+}
+
+func (c connected) name() string { return strings.TrimPrefix(c.Name, "/") }
+
+func (c connected) isOn(engineID string) bool {
+	for _, e := range c.NetworkSettings.Networks {
+		if e.NetworkID == engineID {
+			return true
+		}
+	}
+	return false
+}
+
+func (b boarding) container(r *http.Request, ref string) (c connected, err error) {
 	status, body, err := b.engine.call(r.Context(), http.MethodGet, enginePath(r, "/containers/"+url.PathEscape(ref)+"/json"), nil)
 	if err != nil {
-		return "", unavailable("%v", err)
+		return c, unavailable("%v", err)
 	}
 	if status != http.StatusOK {
-		return "", relay.Refusal(status, body)
+		return c, relay.Refusal(status, body)
 	}
-	var c struct {
-		Name string `json:"Name"`
+	return c, json.Unmarshal(body, &c)
+}
+
+// sharedHalf finds a network of the cluster, and the engine's id of its half;
+// that is empty when this node has none.
+func (v networkView) sharedHalf(r *http.Request, ref string) (*network.Inspect, string, error) {
+	shared, err := v.shared(r, ref)
+	if err != nil {
+		return nil, "", err
 	}
-	if err := json.Unmarshal(body, &c); err != nil {
-		return "", err
-	}
-	return strings.TrimPrefix(c.Name, "/"), nil
+	half, err := v.half(r.Context(), shared.ID)
+	return shared, half, err
 }
 
 // disconnectContainer takes a container off a network.
@@ -93,7 +126,7 @@ func (n *Node) disconnectContainer(v networkView, w http.ResponseWriter, r *http
 		n.engine.original(w, r)
 		return nil
 	}
-	shared, err := v.shared(r, wanted)
+	shared, half, err := v.sharedHalf(r, wanted)
 	if errdefs.IsNotFound(err) {
 		n.engine.original(w, r) // says so
 		return nil
@@ -101,9 +134,21 @@ func (n *Node) disconnectContainer(v networkView, w http.ResponseWriter, r *http
 	if err != nil {
 		return err
 	}
-	half, err := v.half(r.Context(), shared.ID)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxNetworkBody))
 	if err != nil {
-		return err
+		return invalid("read the request: %v", err)
+	}
+	restore(r, body)
+	var request network.DisconnectOptions
+	if json.Unmarshal(body, &request) == nil && request.Container != "" {
+		c, err := b.container(r, request.Container)
+		switch {
+		case err == nil && (half == "" || !c.isOn(half)): // 500, as Swarm
+			return errdefs.ErrUnknown.WithMessage("container " + c.ID + " is not connected to network " + shared.Name)
+		case err == nil || request.Force && errdefs.IsNotFound(err):
+		default:
+			return err
+		}
 	}
 	if half == "" {
 		return errdefs.ErrInvalidArgument.WithMessage("no container of this node is connected to network " + shared.Name)

@@ -16,6 +16,7 @@ import (
 type fakeNetworks struct {
 	networks   []network.Inspect
 	containers map[string]string // addresses by name
+	on         map[string]string // networks by name: where containers were connected to
 	refuse     map[string]string // by "METHOD path"
 	requests   []string
 	body       map[string]any // of the last container
@@ -73,7 +74,9 @@ func (f *fakeNetworks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/containers/json":
 		f.listContainers(w)
 	case parts[0] == "containers" && len(parts) == 3:
-		writeJSON(w, map[string]string{"Name": "/" + parts[1]})
+		writeJSON(w, map[string]any{"Id": parts[1] + "id", "Name": "/" + parts[1], "NetworkSettings": map[string]any{
+			"Networks": map[string]any{"any": network.EndpointSettings{NetworkID: f.on[parts[1]]}},
+		}})
 	case parts[0] == "containers" && r.Method == http.MethodDelete:
 		clear(f.containers)
 	case parts[0] == "networks" && f.find(parts[1]) == nil:
@@ -81,6 +84,10 @@ func (f *fakeNetworks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case parts[0] == "networks" && len(parts) == 3:
 		var o network.ConnectOptions
 		_ = json.NewDecoder(r.Body).Decode(&o)
+		f.on = map[string]string{o.Container: f.find(parts[1]).ID}
+		if parts[2] == "disconnect" {
+			clear(f.on)
+		}
 		if o.EndpointConfig != nil && o.EndpointConfig.IPAMConfig != nil {
 			f.containers[o.Container] = o.EndpointConfig.IPAMConfig.IPv4Address
 		}

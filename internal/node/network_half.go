@@ -74,23 +74,21 @@ func presentHalf(h network.Summary) network.Inspect {
 	return out
 }
 
-// containers are those of this node on a cluster network.
+// containers are those of this node on a cluster network; nil if it has no half
+// of it, which clients see as null.
 func (v networkView) containers(r *http.Request, networkID string) (map[string]network.EndpointResource, error) {
-	none := map[string]network.EndpointResource{}
 	id, err := v.half(r.Context(), networkID)
 	if err != nil || id == "" {
-		return none, err
+		return nil, err
 	}
 	status, body, err := v.engine.call(r.Context(), http.MethodGet, enginePath(r, "/networks/"+id), nil)
 	if err != nil {
-		return none, unavailable("%v", err)
+		return nil, unavailable("%v", err)
 	}
 	if status != http.StatusOK { // it has just gone
-		return none, nil
+		return nil, nil
 	}
 	var n network.Inspect
-	if err := json.Unmarshal(body, &n); err != nil || n.Containers == nil {
-		return none, err
-	}
-	return n.Containers, nil
+	err = json.Unmarshal(body, &n)
+	return n.Containers, err
 }

@@ -431,9 +431,15 @@ func TestConnectAndDisconnect(t *testing.T) {
 	if h.engine.containers["box"] != "10.0.1.2" || count(h.store.View().Attachments()) != 1 {
 		t.Errorf("containers %v, places %d", h.engine.containers, count(h.store.View().Attachments()))
 	}
+	if status, text := h.do("POST", "/networks/backid/connect", connect); status != 409 || !strings.Contains(text, "box is already attached to network back") {
+		t.Errorf("connect again: %d %s", status, text)
+	}
 	half := h.engine.find("back").ID
 	if status, text := h.do("POST", "/networks/backid/disconnect", network.DisconnectOptions{Container: "box"}); status != 200 || !slices.Contains(h.engine.requests, "POST /networks/"+half+"/disconnect") {
 		t.Errorf("disconnect: %d %s", status, text)
+	}
+	if status, text := h.do("POST", "/networks/back/disconnect", network.DisconnectOptions{Container: "box"}); status != 500 || !strings.Contains(text, "container boxid is not connected to network back") {
+		t.Errorf("disconnect again: %d %s", status, text)
 	}
 	if status, text := h.do("POST", "/networks/mine/connect", connect); status != 200 || count(h.store.View().Attachments()) != 1 {
 		t.Errorf("connect to the engine's: %d %s", status, text)

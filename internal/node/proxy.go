@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
+	"time"
 
 	"github.com/docker/docker/api/types/registry"
 )
@@ -31,7 +32,8 @@ func newEngineProxy(cfg Config) *engineProxy {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", e.socket)
 		},
-		DisableCompression: true, // pass on what the engine sends
+		DisableCompression: true,     // pass on what the engine sends
+		ReadBufferSize:     16 << 10, // of logs, many lines at once
 	}
 	e.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -114,6 +116,24 @@ func (e *engineProxy) apiVersion(ctx context.Context) string {
 		e.version = v.APIVersion
 	}
 	return e.version
+}
+
+// introduce tells what the engine's own answer to a ping says of it: which
+// builder clients should use, and whether it is experimental.
+func (e *engineProxy) introduce(ctx context.Context, h http.Header) {
+	h.Set("Docker-Experimental", "false")
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	response, err := e.ask(ctx, "/_ping")
+	if err != nil {
+		return // a ping of shoal does not fail because the engine is down
+	}
+	defer response.Body.Close()
+	for _, name := range []string{"Docker-Experimental", "Builder-Version"} {
+		if value := response.Header.Get(name); value != "" {
+			h.Set(name, value)
+		}
+	}
 }
 
 func writeError(w http.ResponseWriter, status int, err error) {

@@ -34,20 +34,19 @@ func FirstIngress(c *state.Cluster) (*state.Network, error) {
 func Ingress(pool netip.Prefix, mask int) *state.Network {
 	subnet := netip.PrefixFrom(pool.Masked().Addr(), mask)
 	gateway := subnet.Addr().Next()
-	driver := swarm.Driver{Name: "default"}
 	return &state.Network{
 		Network: swarm.Network{
 			ID: id.New(),
 			Spec: swarm.NetworkSpec{
 				Annotations:         swarm.Annotations{Name: "ingress", Labels: map[string]string{}},
-				DriverConfiguration: &swarm.Driver{Name: "overlay"},
+				DriverConfiguration: &swarm.Driver{},
 				Ingress:             true,
-				IPAMOptions:         &swarm.IPAMOptions{Driver: driver},
+				IPAMOptions:         &swarm.IPAMOptions{},
 				Scope:               "swarm",
 			},
 			DriverState: swarm.Driver{Name: "overlay", Options: map[string]string{"com.docker.network.driver.overlay.vxlanid_list": "4096"}},
 			IPAMOptions: &swarm.IPAMOptions{
-				Driver:  driver,
+				Driver:  swarm.Driver{Name: "default"},
 				Configs: []swarm.IPAMConfig{{Subnet: subnet.String(), Gateway: gateway.String()}},
 			},
 		},

@@ -99,12 +99,13 @@ func spec(r *network.CreateRequest) swarm.NetworkSpec {
 		Annotations:         swarm.Annotations{Name: r.Name, Labels: maps.Clone(r.Labels)},
 		DriverConfiguration: &swarm.Driver{Name: "overlay", Options: maps.Clone(r.Options)},
 		IPv6Enabled:         enabled(r.EnableIPv6, false), Internal: r.Internal, Attachable: r.Attachable, Ingress: r.Ingress,
-		IPAMOptions: &swarm.IPAMOptions{Driver: swarm.Driver{Name: "default"}}, Scope: "swarm",
+		Scope: "swarm",
 	}
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
 	}
 	if r.IPAM != nil {
+		s.IPAMOptions = &swarm.IPAMOptions{Driver: swarm.Driver{Name: r.IPAM.Driver}}
 		for _, c := range r.IPAM.Config {
 			s.IPAMOptions.Configs = append(s.IPAMOptions.Configs, swarm.IPAMConfig{Subnet: c.Subnet, Range: c.IPRange, Gateway: c.Gateway})
 		}

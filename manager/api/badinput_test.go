@@ -163,7 +163,6 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"swarm without version", "POST", "/swarm/update", defaultSwarmSpec(), nil, 400, "invalid swarm version ''"},
 		{"stale swarm version", "POST", "/swarm/update?version=9999", defaultSwarmSpec(), nil, 500, "update out of sequence"},
 		{"swarm name", "POST", cluster, swarmSpec(func(s *swarm.Spec) { s.Name = "other" }), nil, 400, "modification of cluster name is not allowed"},
-		{"no swarm name", "POST", cluster, "{}", nil, 400, "modification of cluster name is not allowed"},
 		{"certificate expiry", "POST", cluster, swarmSpec(func(s *swarm.Spec) { s.CAConfig.NodeCertExpiry = time.Minute }), nil, 400, "minimum certificate expiry time is: 1h0m0s"},
 		{"heartbeat", "POST", cluster, swarmSpec(func(s *swarm.Spec) { s.Dispatcher.HeartbeatPeriod = -1 }), nil, 400, "heartbeat time period cannot be a negative duration"},
 		{"other heartbeat", "POST", cluster, swarmSpec(func(s *swarm.Spec) { s.Dispatcher.HeartbeatPeriod = time.Second }), nil, 501, "Dispatcher.HeartbeatPeriod: not supported"},

@@ -21,13 +21,13 @@ func presentNetwork(n *state.Network) network.Inspect {
 		Name: n.Spec.Name, ID: n.ID, Created: n.CreatedAt, Scope: "swarm", Driver: "overlay",
 		EnableIPv4: true, EnableIPv6: n.Spec.IPv6Enabled, IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
 		Internal: n.Spec.Internal, Attachable: n.Spec.Attachable, Ingress: n.Spec.Ingress,
-		Containers: map[string]network.EndpointResource{}, Options: maps.Clone(n.DriverState.Options), Labels: n.Spec.Labels,
+		Options: maps.Clone(n.DriverState.Options),
 	}
 	if out.Options == nil {
 		out.Options = map[string]string{}
 	}
-	if out.Labels == nil {
-		out.Labels = map[string]string{}
+	if len(n.Spec.Labels) > 0 { // else null, as with Swarm
+		out.Labels = n.Spec.Labels
 	}
 	for _, p := range n.Pools {
 		c := network.IPAMConfig{Subnet: p.Subnet.String(), Gateway: p.Gateway.String()}

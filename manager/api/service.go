@@ -181,24 +181,24 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// planCreate puts the service under the first of the names that is free.
+// planCreate puts the service under the first of the names that is free. What
+// is wrong is told in Swarm's order: networks, ports, values, the name.
 func planCreate(v *state.View, s state.Service, run *runspec.Spec, names []string) ([]state.Change, error) {
+	if err := resolveNetworks(v, &s.Spec); err != nil {
+		return nil, err
+	}
+	if err := allocate(v, &s); err != nil {
+		return nil, err
+	}
+	if err := resolveValues(v, &s.Spec, nil); err != nil {
+		return nil, err
+	}
 	for _, name := range names {
-		if v.ServiceByName(name) != nil {
-			continue
+		if v.ServiceByName(name) == nil {
+			s.Spec.Name = name
+			revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, Run: run}
+			return []state.Change{state.Put(&s), state.Put(revision)}, nil
 		}
-		s.Spec.Name = name
-		if err := resolveNetworks(v, &s.Spec); err != nil {
-			return nil, err
-		}
-		if err := resolveValues(v, &s.Spec, nil); err != nil {
-			return nil, err
-		}
-		if err := allocate(v, &s); err != nil {
-			return nil, err
-		}
-		revision := &state.Revision{ServiceID: s.ID, Number: s.Revision, Spec: s.Spec, RegistryAuth: s.RegistryAuth, Run: run}
-		return []state.Change{state.Put(&s), state.Put(revision)}, nil
 	}
 	return nil, rpcExists("name conflicts with an existing object: service %s already exists", names[0])
 }

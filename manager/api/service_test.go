@@ -121,6 +121,10 @@ func TestEqualSpecsHaveOneForm(t *testing.T) {
 			t.Errorf("spec of %s (-a +%s):\n%s", name, name, diff)
 		}
 	}
+	h.call("POST", "/services/create", `{"Name":"d","TaskTemplate":{"ContainerSpec":{"Image":"web:1"},"RestartPolicy":{}}}`)
+	if p := h.service("d").Spec.TaskTemplate.RestartPolicy; p == nil || p.Condition != "any" || p.MaxAttempts == nil || *p.MaxAttempts != 0 {
+		t.Errorf("restart policy %+v, want any and 0 attempts", p)
+	}
 	if want.Mode.Replicated == nil || *want.Mode.Replicated.Replicas != 1 || want.Labels == nil {
 		t.Errorf("defaults are missing: %+v", want)
 	}
@@ -145,6 +149,11 @@ func TestServiceNamesAreUniqueWhateverTheirCase(t *testing.T) {
 	_, err := h.docker.ServiceCreate(t.Context(), webSpec("WEB", 1), swarm.ServiceCreateOptions{})
 	if !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "name conflicts with an existing object: service WEB already exists") {
 		t.Errorf("create: %v, want a conflict", err)
+	}
+	spec := webSpec("WEB", 1)
+	spec.TaskTemplate.ContainerSpec.Secrets = []*swarm.SecretReference{{SecretID: "none", SecretName: "none", File: &swarm.SecretReferenceFileTarget{Name: "none", UID: "0", GID: "0"}}}
+	if _, err := h.docker.ServiceCreate(t.Context(), spec, swarm.ServiceCreateOptions{}); err == nil || !strings.Contains(err.Error(), "secret not found: none") {
+		t.Errorf("create: %v, want what Swarm finds first", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"reflect"
 	"time"
 
@@ -23,8 +24,11 @@ func canonical(spec *swarm.ServiceSpec) {
 	if c := t.ContainerSpec; c != nil && c.Isolation == "" {
 		c.Isolation = container.IsolationDefault
 	}
-	if p := t.RestartPolicy; p != nil && p.Condition == "" {
-		p.Condition = swarm.RestartPolicyConditionAny
+	if p := t.RestartPolicy; p != nil {
+		p.Condition = cmp.Or(p.Condition, swarm.RestartPolicyConditionAny)
+		if p.MaxAttempts == nil { // programs follow the pointer: Swarm never leaves it out
+			p.MaxAttempts = new(uint64(0))
+		}
 	}
 	canonicalMode(&spec.Mode)
 	canonicalUpdate(spec.UpdateConfig)

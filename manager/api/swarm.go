@@ -172,6 +172,9 @@ func CheckNewSwarm(defaults, spec swarm.Spec) error {
 // Swarm would store the zero, which it then takes for the default or, worse,
 // does not.
 func mergeSwarmSpec(old, spec swarm.Spec) (swarm.Spec, error) {
+	if spec.Name == "" { // python3-docker sends none
+		spec.Name = "default"
+	}
 	if spec.Name != "default" {
 		return spec, rpcInvalid("modification of cluster name is not allowed")
 	}

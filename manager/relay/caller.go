@@ -107,7 +107,7 @@ func (c *Caller) Serve(w http.ResponseWriter, r *http.Request, t Target, alter f
 			p.Out.URL, p.Out.Host = t.url(), ""
 		},
 		Transport:      c.transport,
-		FlushInterval:  -1, // logs and statistics at once
+		FlushInterval:  what.flushInterval(),
 		ModifyResponse: alter,
 		ErrorLog:       slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

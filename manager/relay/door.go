@@ -12,6 +12,7 @@ import (
 	"net/http/httputil"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/versions"
 )
@@ -90,7 +91,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 	case c.hijacks():
 		return d.hijack(w, r, target)
 	}
-	d.pass(w, r, target)
+	d.pass(w, r, target, c.flushInterval())
 	return nil
 }
 
@@ -143,14 +144,14 @@ func (d *Door) down(err error) error {
 }
 
 // pass hands a call on that has one body in and one out.
-func (d *Door) pass(w http.ResponseWriter, r *http.Request, path string) {
+func (d *Door) pass(w http.ResponseWriter, r *http.Request, path string, flush time.Duration) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "engine", "docker"
 			p.Out.URL.Path, p.Out.URL.RawPath = path, ""
 		},
 		Transport:     d.Engine,
-		FlushInterval: -1,
+		FlushInterval: flush,
 		ErrorLog:      slog.NewLogLogger(d.Log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil {
