@@ -216,8 +216,3 @@ func boolParam(r *http.Request, name string) (bool, error) {
 	}
 	return value, nil
 }
-
-// later refuses a whole call that a later version will answer.
-func later(what, instead string) handler {
-	return func(http.ResponseWriter, *http.Request) error { return unsupported(what, "use "+instead+" meanwhile") }
-}
