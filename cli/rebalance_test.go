@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/docker/docker/api/types/swarm"
 )
 
 // uneven is a fake cluster with one service that would be better spread, one that
@@ -106,5 +108,12 @@ func TestRebalanceSetting(t *testing.T) {
 	}
 	if _, stderr, code := f.run(t, "update", "--rebalance", "always"); code != codeFlag || !strings.Contains(stderr, `must be one of "auto", "advise", "off", "default"`) {
 		t.Errorf("a wrong value: exit %d: %s", code, stderr)
+	}
+	// It is no update: what has become of the last one does not matter, unless there is one now.
+	f.update = &swarm.UpdateStatus{State: swarm.UpdateStateRollbackCompleted, Message: "rollback completed"}
+	for args, want := range map[string]int{"--rebalance auto": 0, "--rebalance auto --label-add a=b": 1} {
+		if out, stderr, code := f.run(t, append(append([]string{"service", "update"}, strings.Fields(args)...), "web")...); code != want {
+			t.Errorf("service update %s: exit %d, want %d: %s%s", args, code, want, out, stderr)
+		}
 	}
 }

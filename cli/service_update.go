@@ -72,11 +72,21 @@ func (s *shell) runServiceUpdate(ctx context.Context, u *updateFlags, ref string
 	}
 	s.warn(warnings)
 	fmt.Fprintln(s.out, ref)
-	if u.wait.detach {
+	if u.wait.detach || u.onlyRebalance() {
 		return nil
 	}
 	u.wait.rollback = u.rollback
 	return s.wait(ctx, api, u.wait, ref)
+}
+
+// onlyRebalance reports whether there is nothing to wait for: the setting begins
+// no update, and what has become of the last one says nothing about it.
+func (u *updateFlags) onlyRebalance() bool {
+	changes := u.changed("rebalance")
+	for _, name := range u.given() {
+		changes = changes && slices.Contains([]string{"rebalance", "quiet", "wait-timeout"}, name)
+	}
+	return changes
 }
 
 func (s *shell) updateService(ctx context.Context, api *client.Client, u *updateFlags, ref string) (warnings []string, err error) {
