@@ -72,7 +72,7 @@ func told(r load.Report) string {
 		if i == 20 {
 			break
 		}
-		text += fmt.Sprintf("\n%s %s after %v, kept %v: %s", f.At.Format("15:04:05.000"), f.URL, f.Took, f.Kept, f.Err)
+		text += fmt.Sprintf("\n%s %s from %s after %v, kept %v: %s", f.At.Format("15:04:05.000"), f.URL, f.From, f.Took, f.Kept, f.Err)
 	}
 	return text
 }

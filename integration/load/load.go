@@ -149,11 +149,11 @@ func (r *runner) do(ctx context.Context, j job) {
 	var a attempt
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: a.got})
 	body, err := r.fetch(ctx, j)
-	connections, reused := a.seen()
+	connections, reused, from := a.seen()
 	if err == nil && connections > 1 && r.cfg.NoRetry {
 		err = fmt.Errorf("kept connection was closed under the request, which was sent again: %w", errdefs.ErrUnavailable)
 	}
-	r.book.write(j, outcome{body: body, err: err, took: time.Since(j.due), connections: connections, reused: reused})
+	r.book.write(j, outcome{body: body, err: err, took: time.Since(j.due), connections: connections, reused: reused, from: from})
 }
 
 func (r *runner) fetch(ctx context.Context, j job) ([]byte, error) {
@@ -185,18 +185,19 @@ func (r *runner) fetch(ctx context.Context, j job) ([]byte, error) {
 type attempt struct {
 	mu          sync.Mutex
 	connections int
-	reused      bool // the last one
+	reused      bool   // the last one
+	from        string // its address of this side
 }
 
 func (a *attempt) got(info httptrace.GotConnInfo) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.connections++
-	a.reused = info.Reused
+	a.reused, a.from = info.Reused, info.Conn.LocalAddr().String()
 }
 
-func (a *attempt) seen() (connections int, reused bool) {
+func (a *attempt) seen() (connections int, reused bool, from string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.connections, a.reused
+	return a.connections, a.reused, a.from
 }

@@ -46,7 +46,8 @@ type Failure struct {
 	At   time.Time // when it failed
 	Took time.Duration
 	URL  string
-	Kept bool // it was to use a kept connection
+	From string // this side's address; "": there was no connection
+	Kept bool   // it was to use a kept connection
 	Err  string
 }
 
@@ -59,7 +60,7 @@ func (r Report) String() string {
 		r.Sent, r.Asked.Round(time.Millisecond), r.Rate(), r.Opened, r.Reused, r.Failed, r.Resets, r.Retried,
 		r.Latency.P50, r.Latency.P90, r.Latency.P99, r.Latency.P999, r.Latency.Max, r.Clients)
 	for _, f := range r.Failures[:min(len(r.Failures), 10)] {
-		fmt.Fprintf(&b, "\n%s %s (kept %v, after %v): %s", f.At.Format("15:04:05.000"), f.URL, f.Kept, f.Took.Round(time.Millisecond), f.Err)
+		fmt.Fprintf(&b, "\n%s %s from %s (kept %v, after %v): %s", f.At.Format("15:04:05.000"), f.URL, f.From, f.Kept, f.Took.Round(time.Millisecond), f.Err)
 	}
 	return b.String()
 }
@@ -71,6 +72,7 @@ type outcome struct {
 	took        time.Duration
 	connections int
 	reused      bool
+	from        string
 }
 
 // book is the report while it is written.
@@ -109,7 +111,7 @@ func (b *book) write(j job, o outcome) {
 		b.r.Resets++
 	}
 	if len(b.r.Failures) < maxFailures {
-		b.r.Failures = append(b.r.Failures, Failure{At: now, Took: o.took, URL: j.url, Kept: j.kept, Err: o.err.Error()})
+		b.r.Failures = append(b.r.Failures, Failure{At: now, Took: o.took, URL: j.url, From: o.from, Kept: j.kept, Err: o.err.Error()})
 	}
 }
 
