@@ -307,7 +307,7 @@ func TestOpenConnectionsOutliveEveryChangeButTheirEnd(t *testing.T) {
 	f.want = both()
 	f.want.VIPs, f.want.Ports = w.VIPs, w.Ports
 	apply(t, f, w) // b2 is dead
-	if n, err := f.flows.forget(doomed.forget); n == 0 || err != nil {
+	if n, _, err := f.flows.forget(doomed.forget); n == 0 || err != nil {
 		t.Errorf("%d connections forgotten: %v", n, err)
 	}
 	if _, _, err := say(conns["b2"]); !errors.Is(err, unix.ECONNRESET) {

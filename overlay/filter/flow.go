@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -82,17 +83,47 @@ func (d doomed) without(o doomed) doomed {
 	return doomed{rest(d.gone, o.gone), rest(d.stopped, o.stopped)}
 }
 
+// doubtTime is for how long a connection has to be without an answer before it is
+// moved from a backend that has stopped. 300ms: an answer comes at once or not at
+// all, and a client asks again after a second (RFC 6298).
+const doubtTime = 300 * time.Millisecond
+
+// doubts are connections that had no answer yet when they were looked at.
+type doubts struct {
+	flows []flow
+	due   time.Time
+}
+
+// flow is a connection as the kernel has told it.
+type flow struct {
+	family byte
+	told   []byte
+}
+
 // ResetFlows forgets the connections of endpoints that Apply has found to be
 // gone, until ctx ends.
 func (f *Filter) ResetFlows(ctx context.Context) error {
 	retry := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
+	var open []doubts
 	for {
+		var due <-chan time.Time
+		if len(open) > 0 {
+			due = time.After(time.Until(open[0].due))
+		}
+		var n int
+		var err error
 		select {
 		case <-f.flows.wake:
+			var found []flow
+			if n, found, err = f.flows.forget(doomed.forget); len(found) > 0 {
+				open = append(open, doubts{found, time.Now().Add(doubtTime)})
+			}
+		case <-due:
+			n, err = open[0].forget()
+			open = open[1:]
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		n, err := f.flows.forget(doomed.forget)
 		if n > 0 {
 			f.log.Debug("connections of endpoints that are gone were reset", "count", n)
 		}
@@ -109,12 +140,12 @@ func (f *Filter) ResetFlows(ctx context.Context) error {
 
 // forget does what is to be done; what fails stays so, but for what has come
 // back meanwhile.
-func (f *flows) forget(do func(doomed) (int, error)) (n int, err error) {
+func (f *flows) forget(do func(doomed) (int, []flow, error)) (n int, found []flow, err error) {
 	f.mu.Lock()
 	d := f.doomed
 	f.doomed, f.back, f.busy = doomed{}, doomed{}, true
 	f.mu.Unlock()
-	n, err = do(d)
+	n, found, err = do(d)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.busy = false
@@ -122,180 +153,120 @@ func (f *flows) forget(do func(doomed) (int, error)) (n int, err error) {
 		f.doomed = d.without(f.back).and(f.doomed)
 		f.wakeLocked()
 	}
-	return n, err
+	return n, found, err
 }
 
 // forget removes connections: to and from addresses that are gone, and to
-// backends that have stopped serving those of UDP, and those without an answer:
-// a client that asks again must not find them gone. The next packet of any other
-// is one that nobody knows: of TCP it is answered with a reset.
-func (d doomed) forget() (n int, err error) {
+// backends that have stopped serving those of UDP. The next packet of any other
+// is one that nobody knows: of TCP it is answered with a reset. It returns those
+// to backends that have stopped serving which have no answer, yet: a client that
+// asks again must not find the backend gone.
+func (d doomed) forget() (n int, found []flow, err error) {
 	var failed []error
 	for _, q := range d.queries() {
-		found, err := q.list()
+		list, err := q.list()
 		if err != nil {
 			failed = append(failed, err)
 		}
-		for _, flow := range found {
-			if !d.has(flow) {
-				continue
+		for _, told := range list {
+			switch d.fateOf(told) {
+			case spared:
+			case doubted:
+				found = append(found, flow{q.family, told})
+			case lost:
+				if err := remove(q.family, told); err != nil {
+					failed = append(failed, err)
+					continue
+				}
+				n++
 			}
-			if err := remove(q.family, flow); err != nil {
-				failed = append(failed, err)
-				continue
+		}
+	}
+	return n, found, errors.Join(failed...)
+}
+
+// forget removes those that still have no answer. Each is looked at again right
+// before: an answer that comes in between belongs to a connection that nobody
+// would know.
+func (d doubts) forget() (n int, err error) {
+	var failed []error
+	for _, c := range d.flows {
+		now, err := c.again()
+		if err == nil && now != nil && !answered(now) {
+			if err = remove(c.family, now); err == nil {
+				n++
 			}
-			n++
+		}
+		if err != nil {
+			failed = append(failed, err)
 		}
 	}
 	return n, errors.Join(failed...)
 }
 
-// has looks at a flow as the kernel has told it.
-func (d doomed) has(flow []byte) bool {
-	attrs, err := nl.ParseRouteAttr(flow[sizeofNfgenmsg:])
+// again returns what the kernel tells of the connection now, nil if it is gone
+// or another has its addresses.
+func (c flow) again() ([]byte, error) {
+	r := conntrackRequest(c.family, nl.IPCTNL_MSG_CT_GET, unix.NLM_F_ACK)
+	for _, kind := range []uint16{nl.CTA_TUPLE_ORIG, nl.CTA_ZONE} {
+		if value := attrBytes(c.told, kind); value != nil {
+			flags := 0
+			if kind == nl.CTA_TUPLE_ORIG {
+				flags = unix.NLA_F_NESTED
+			}
+			r.AddData(nl.NewRtAttr(flags|int(kind), value))
+		}
+	}
+	told, err := r.Execute(unix.NETLINK_NETFILTER, 0)
+	switch {
+	case isGone(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look at a connection: %w", err)
+	case len(told) == 0 || !bytes.Equal(attrBytes(told[0], nl.CTA_ID), attrBytes(c.told, nl.CTA_ID)):
+		return nil, nil
+	}
+	return told[0], nil
+}
+
+// fate is what becomes of a connection.
+type fate int
+
+const (
+	spared fate = iota
+	doubted
+	lost
+)
+
+func (d doomed) fateOf(told []byte) fate {
+	attrs, err := nl.ParseRouteAttr(told[sizeofNfgenmsg:])
 	if err != nil {
-		return false
+		return spared
 	}
 	var client, target, backend netip.Addr
 	var protocol byte
-	answered := false
 	for _, a := range attrs {
 		switch a.Attr.Type & nl.NLA_TYPE_MASK {
 		case nl.CTA_TUPLE_ORIG:
 			client, target, protocol = tupleOf(a.Value)
 		case nl.CTA_TUPLE_REPLY:
 			backend, _, _ = tupleOf(a.Value)
-		case nl.CTA_STATUS:
-			answered = len(a.Value) == 4 && binary.BigEndian.Uint32(a.Value)&seenReply != 0
 		}
 	}
-	return d.gone[client] || d.gone[backend] || d.stopped[backend] && target != backend && (protocol == unix.IPPROTO_UDP || !answered)
-}
-
-const (
-	sizeofNfgenmsg = 4
-	seenReply      = 1 << 1 // IPS_SEEN_REPLY
-)
-
-// tupleOf is what one direction of a flow says.
-func tupleOf(b []byte) (source, target netip.Addr, protocol byte) {
-	each := func(b []byte, what func(kind uint16, value []byte)) {
-		attrs, err := nl.ParseRouteAttr(b)
-		if err != nil {
-			return
-		}
-		for _, a := range attrs {
-			what(a.Attr.Type&nl.NLA_TYPE_MASK, a.Value)
-		}
+	switch {
+	case d.gone[client] || d.gone[backend]:
+		return lost
+	case !d.stopped[backend] || target == backend:
+		return spared
+	case protocol == unix.IPPROTO_UDP:
+		return lost
+	case answered(told):
+		return spared
 	}
-	each(b, func(kind uint16, value []byte) {
-		switch kind {
-		case nl.CTA_TUPLE_IP:
-			each(value, func(kind uint16, value []byte) {
-				switch kind {
-				case nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC:
-					source, _ = netip.AddrFromSlice(value)
-				case nl.CTA_IP_V4_DST, nl.CTA_IP_V6_DST:
-					target, _ = netip.AddrFromSlice(value)
-				}
-			})
-		case nl.CTA_TUPLE_PROTO:
-			each(value, func(kind uint16, value []byte) {
-				if kind == nl.CTA_PROTO_NUM && len(value) == 1 {
-					protocol = value[0]
-				}
-			})
-		}
-	})
-	return source, target, protocol
+	return doubted
 }
 
-// query asks for the flows of a family: of an address in one direction, or all.
-type query struct {
-	family    byte
-	direction int        // nl.CTA_TUPLE_ORIG or CTA_TUPLE_REPLY; 0: all
-	source    netip.Addr // of that direction
+func answered(told []byte) bool {
+	status := attrBytes(told, nl.CTA_STATUS)
+	return len(status) == 4 && binary.BigEndian.Uint32(status)&seenReply != 0
 }
-
-// fewAddrs are cheaper to ask for one by one: each question has the kernel walk
-// its whole table, but copy next to nothing of it.
-const fewAddrs = 8
-
-func (d doomed) queries() (list []query) {
-	for _, f := range families() {
-		var some []query
-		for a := range d.gone {
-			if a.Is4() == (f.nfproto == unix.NFPROTO_IPV4) {
-				some = append(some, query{f.nfproto, nl.CTA_TUPLE_ORIG, a}, query{f.nfproto, nl.CTA_TUPLE_REPLY, a})
-			}
-		}
-		for a := range d.stopped {
-			if a.Is4() == (f.nfproto == unix.NFPROTO_IPV4) && !d.gone[a] {
-				some = append(some, query{f.nfproto, nl.CTA_TUPLE_REPLY, a})
-			}
-		}
-		if len(some) > fewAddrs {
-			some = []query{{family: f.nfproto}}
-		}
-		list = append(list, some...)
-	}
-	return list
-}
-
-// Attributes of <linux/netfilter/nfnetlink_conntrack.h> that the library lacks,
-// and the kernel's bit for a filter that compares sources (nf_conntrack_netlink.c).
-const (
-	ctaFilter           = 25
-	ctaFilterOrigFlags  = 1
-	ctaFilterReplyFlags = 2
-	filterSource        = 1 << 0
-)
-
-// list returns the flows as the kernel tells them, some of them with an error.
-func (q query) list() ([][]byte, error) {
-	r := conntrackRequest(q.family, nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP)
-	if q.direction != 0 {
-		for _, a := range q.filter() {
-			r.AddData(a)
-		}
-	}
-	found, err := r.Execute(unix.NETLINK_NETFILTER, 0)
-	if err != nil && !isGone(err) {
-		return found, fmt.Errorf("list connections: %w", err)
-	}
-	return found, nil
-}
-
-func (q query) filter() []*nl.RtAttr {
-	kind := nl.CTA_IP_V4_SRC
-	if q.source.Is6() {
-		kind = nl.CTA_IP_V6_SRC
-	}
-	tuple := nl.NewRtAttr(unix.NLA_F_NESTED|q.direction, nil)
-	tuple.AddRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_IP, nil).AddRtAttr(kind, q.source.AsSlice())
-	which := ctaFilterOrigFlags
-	if q.direction == nl.CTA_TUPLE_REPLY {
-		which = ctaFilterReplyFlags
-	}
-	compare := nl.NewRtAttr(unix.NLA_F_NESTED|ctaFilter, nil)
-	compare.AddRtAttr(which, binary.NativeEndian.AppendUint32(nil, filterSource))
-	return []*nl.RtAttr{tuple, compare}
-}
-
-// remove forgets a flow, named by all that the kernel has told of it.
-func remove(family byte, flow []byte) error {
-	r := conntrackRequest(family, nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
-	r.AddRawData(flow[sizeofNfgenmsg:])
-	if _, err := r.Execute(unix.NETLINK_NETFILTER, 0); err != nil && !isGone(err) {
-		return fmt.Errorf("forget a connection: %w", err)
-	}
-	return nil
-}
-
-func conntrackRequest(family byte, operation, flags int) *nl.NetlinkRequest {
-	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|operation, flags)
-	r.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
-	return r
-}
-
-func isGone(err error) bool { return errors.Is(err, unix.ENOENT) }

@@ -3,6 +3,7 @@
 package filter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -36,9 +38,9 @@ func flowsOf(t *testing.T) (all []string) {
 			for _, name := range []string{"10.252.1.2", "10.252.1.3", "fd00:1::2"} {
 				a := netip.MustParseAddr(name)
 				switch d := (doomed{gone: map[netip.Addr]bool{a: true}}); {
-				case doomed{stopped: d.gone}.has(flow):
+				case doomed{stopped: d.gone}.fateOf(flow) != spared:
 					all = append(all, "moving "+name)
-				case d.has(flow):
+				case d.fateOf(flow) != spared:
 					all = append(all, "staying "+name)
 				}
 			}
@@ -98,14 +100,14 @@ func TestOnlyTheDoomedAreForgotten(t *testing.T) {
 				})
 			}
 			d := doomed{}.and(c.what).and(others)
-			if n, err := d.forget(); n == 0 || err != nil {
+			if n, _, err := d.forget(); n == 0 || err != nil {
 				t.Fatalf("%d forgotten: %v", n, err)
 			}
 			slices.Sort(c.left)
 			if left := slices.Compact(flowsOf(t)); !slices.Equal(left, c.left) {
 				t.Errorf("after %v: left are %q, want %q", c.what, left, c.left)
 			}
-			if _, err := (doomed{gone: set("10.252.1.2", "10.252.1.3", "fd00:1::2")}).forget(); err != nil {
+			if _, _, err := (doomed{gone: set("10.252.1.2", "10.252.1.3", "fd00:1::2")}).forget(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -132,11 +134,48 @@ func TestUnansweredConnectionsMoveOn(t *testing.T) {
 			}
 		})
 	}
-	if n, err := (doomed{stopped: set("10.252.1.3")}).forget(); n != 1 || err != nil {
-		t.Errorf("%d forgotten: %v, want the one that was led here and has no answer", n, err)
+	n, found, err := doomed{stopped: set("10.252.1.3")}.forget()
+	if n != 0 || len(found) != 1 || err != nil {
+		t.Fatalf("%d forgotten, %d doubted: %v, want to doubt the one that was led here and has no answer", n, len(found), err)
+	}
+	if n, err := (doubts{flows: found}).forget(); n != 1 || err != nil {
+		t.Errorf("%d forgotten: %v, want it to be", n, err)
 	}
 	if left := flowsOf(t); !slices.Equal(left, []string{"staying 10.252.1.3", "staying 10.252.1.3"}) {
 		t.Errorf("left are %q", left)
+	}
+}
+
+// TestAnAnswerEndsTheDoubt: the answer may come between the look at all
+// connections and the end of one.
+func TestAnAnswerEndsTheDoubt(t *testing.T) {
+	y := newYard(t)
+	y.serve("b2", "80")
+	apply(t, newFilter(t), apart())
+	conn, err := y.open("c", "10.252.1.101:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := query{family: unix.NFPROTO_IPV4}.list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d doubts
+	for _, told := range list {
+		if (doomed{gone: set("10.252.1.3")}).fateOf(told) == lost {
+			d.flows = append(d.flows, flow{unix.NFPROTO_IPV4, told})
+		}
+	}
+	if n, err := d.forget(); len(d.flows) == 0 || n != 0 || err != nil {
+		t.Errorf("%d of %d forgotten: %v, want none", n, len(d.flows), err)
+	}
+	if _, _, err := say(conn); err != nil {
+		t.Error(err)
+	}
+	d.flows[0].told = bytes.Clone(d.flows[0].told) // of an earlier connection with the same addresses
+	attrBytes(d.flows[0].told, nl.CTA_ID)[0] ^= 1
+	if now, err := d.flows[0].again(); now != nil || err != nil {
+		t.Errorf("another connection was taken for it: %v", err)
 	}
 }
 
@@ -150,15 +189,15 @@ func TestWhatComesBackIsSpared(t *testing.T) {
 		t.Errorf("doomed are %v", f.doomed)
 	}
 	// While they are being forgotten, which fails, one comes back and another goes.
-	_, err := f.forget(func(d doomed) (int, error) {
+	_, _, err := f.forget(func(d doomed) (int, []flow, error) {
 		f.doom(doomed{gone: set("10.0.0.4")}, doomed{gone: set("10.0.0.2"), stopped: set("10.0.0.5")})
-		return 0, errors.New("busy")
+		return 0, nil, errors.New("busy")
 	})
 	if err == nil || len(f.doomed.gone) != 1 || !f.doomed.gone[netip.MustParseAddr("10.0.0.4")] {
 		t.Errorf("%v; doomed are %v", err, f.doomed)
 	}
 	for range 2 { // the second time there is nothing left
-		if _, err := f.forget(func(doomed) (int, error) { return 0, nil }); err != nil || len(f.doomed.gone) != 0 {
+		if _, _, err := f.forget(func(doomed) (int, []flow, error) { return 0, nil, nil }); err != nil || len(f.doomed.gone) != 0 {
 			t.Errorf("%v; doomed are %v", err, f.doomed)
 		}
 	}
