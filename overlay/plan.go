@@ -81,7 +81,15 @@ func plan(k assignment.Known, f facts) wants {
 	for _, s := range sorted(k.Services) {
 		p.service(s)
 	}
+	p.w.filter.Known, p.w.filter.Local = distinct(p.w.filter.Known), distinct(p.w.filter.Local)
 	return p.w
+}
+
+// distinct has each address once: a new task may have got the address that the
+// engine had given to one of which there is still a record.
+func distinct(list []netip.Addr) []netip.Addr {
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
 }
 
 // room makes place for what n endpoints bring along: growing bit by bit would

@@ -116,6 +116,25 @@ func TestPlanSendsNothingNewToWhatDoesNotServe(t *testing.T) {
 	}
 }
 
+// TestPlanHasAnAddressOnce: an engine gives the address of a container that has
+// ended to the next one, while there is still a record of the first. When that
+// goes, the address must not seem to have gone.
+func TestPlanHasAnAddressOnce(t *testing.T) {
+	k := webFabric()
+	heir := k.Endpoints["t1"]
+	heir.ID, heir.Networks = "t0", nil
+	other := heir
+	other.ID, other.NodeID, other.Mesh = "t9", "n2", k.Endpoints["t2"].Mesh
+	both := plan(k.With(assignment.Fabric{Endpoints: []assignment.Endpoint{heir, other}}), here()).filter
+	alone := plan(k, here()).filter
+	if !slices.Equal(both.Known, alone.Known) || !slices.Equal(both.Local, alone.Local) || len(both.Local) == 0 {
+		t.Errorf("known %v, local %v, want what two endpoints have: %v, %v", both.Known, both.Local, alone.Known, alone.Local)
+	}
+	if !slices.IsSortedFunc(both.Known, netip.Addr.Compare) || !slices.IsSortedFunc(both.Local, netip.Addr.Compare) {
+		t.Errorf("known %v, local %v: not in order", both.Known, both.Local)
+	}
+}
+
 func TestPlanLeadsRepliesBackThroughTheNodeTheyCameBy(t *testing.T) {
 	w := plan(webFabric(), here())
 	route := link.Route{Dst: prefix("0.0.0.0/0"), Link: "shoal0", Via: addr("10.252.3.254"), Table: 9003}

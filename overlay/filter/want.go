@@ -15,11 +15,11 @@ type Want struct {
 
 	VIPs  []VIP
 	Ports []Port
-	// Local are the endpoints of this node: one that calls its own service and
-	// picks itself needs a masquerade.
+	// Local are the endpoints of this node, in order, each once: one that calls its
+	// own service and picks itself needs a masquerade.
 	Local []netip.Addr
-	// Known are all endpoints that may have connections. One that is here no more
-	// has its flows removed, so that they are reset and not left hanging.
+	// Known are all endpoints that may have connections, in order, each once. One
+	// that is here no more has its flows removed, so that they are reset and not left hanging.
 	Known []netip.Addr
 
 	// Gateways are the addresses at which containers ask for names: UDP and TCP
