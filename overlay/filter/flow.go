@@ -254,6 +254,8 @@ func (d doomed) fateOf(told []byte) fate {
 		}
 	}
 	switch {
+	case over(told):
+		return spared
 	case d.gone[client] || d.gone[backend]:
 		return lost
 	case !d.stopped[backend] || target == backend:
@@ -264,6 +266,18 @@ func (d doomed) fateOf(told []byte) fate {
 		return spared
 	}
 	return doubted
+}
+
+// over reports whether a connection of TCP has ended. There is nothing to reset,
+// and much to spoil: there are thousands of them, and a client that uses its port
+// again meanwhile has a new connection in the place of the old one, which the
+// kernel would take for it: it numbers them by where they are in memory.
+func over(told []byte) bool {
+	state := attrBytes(told, nl.CTA_PROTOINFO)
+	for _, kind := range []uint16{nl.CTA_PROTOINFO_TCP, nl.CTA_PROTOINFO_TCP_STATE} {
+		state = attrOf(state, kind)
+	}
+	return len(state) == 1 && (state[0] == nl.TCP_CONNTRACK_TIME_WAIT || state[0] == nl.TCP_CONNTRACK_CLOSE)
 }
 
 func answered(told []byte) bool {

@@ -146,6 +146,42 @@ func TestUnansweredConnectionsMoveOn(t *testing.T) {
 	}
 }
 
+// TestWhatIsOverIsLeft: an entry of a connection that has ended may be another's
+// by the time it is removed.
+func TestWhatIsOverIsLeft(t *testing.T) {
+	y := newYard(t)
+	y.serve("b2", "80")
+	apply(t, newFilter(t), apart())
+	conn, err := y.open("c", "10.252.1.101:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := say(conn); err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	ended := func() (n int) {
+		list, err := query{family: unix.NFPROTO_IPV4}.list()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, told := range list {
+			if over(told) {
+				n++
+			}
+		}
+		return n
+	}
+	for deadline := time.Now().Add(10 * time.Second); ended() == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the connection does not end")
+		}
+	}
+	if n, found, err := (doomed{gone: set("10.252.1.3"), stopped: set("10.252.1.3")}).forget(); n != 0 || len(found) != 0 || err != nil || ended() == 0 {
+		t.Errorf("%d forgotten, %d doubted: %v, want neither", n, len(found), err)
+	}
+}
+
 // TestAnAnswerEndsTheDoubt: the answer may come between the look at all
 // connections and the end of one.
 func TestAnAnswerEndsTheDoubt(t *testing.T) {

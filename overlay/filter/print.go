@@ -165,8 +165,10 @@ func attr(message []byte, kind uint16) string {
 	return string(bytes.TrimSuffix(attrBytes(message, kind), []byte{0}))
 }
 
-func attrBytes(message []byte, kind uint16) []byte {
-	attrs, err := nl.ParseRouteAttr(message[4:])
+func attrBytes(message []byte, kind uint16) []byte { return attrOf(message[4:], kind) }
+
+func attrOf(list []byte, kind uint16) []byte {
+	attrs, err := nl.ParseRouteAttr(list)
 	if err != nil {
 		return nil
 	}
