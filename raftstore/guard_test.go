@@ -433,7 +433,7 @@ func TestUnknownEntryStopsTheManager(t *testing.T) {
 		must(t, s.Update(t.Context(), put("a")))
 		s.await(t.Context(), s.raft.Load().Apply([]byte(`{"v":99,"first":2}`), 0))
 		// The last one cannot learn that the entry is committed.
-		c.until("a majority stops")(func() bool { return len(c.failed()) == 2 })
+		c.until("a majority stops")(func() bool { return len(c.failed()) >= 2 }) // all three, if the leader has told of it before it stopped
 		for _, s := range c.failed() {
 			if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "format 99 is not known") {
 				t.Errorf("Run = %v", err)

@@ -36,8 +36,11 @@ func TestLeadRunsOncePerTerm(t *testing.T) {
 			})
 		}
 		for range 5 {
-			old := c.leader()
-			must(t, old.TransferLeadership(t.Context()))
+			var old *Store
+			c.until("a transfer")(func() bool { // by one that has not just lost the lead
+				old = c.leader()
+				return old.TransferLeadership(t.Context()) == nil
+			})
 			c.leader(old.cfg.NodeID)
 		}
 		stop()
@@ -126,10 +129,8 @@ func TestLeaderIsKnownEverywhere(t *testing.T) {
 				other = s
 			}
 		}
-		id, addr, changed := other.Leader()
-		if id != old.cfg.NodeID || addr != old.cfg.Addr {
-			t.Errorf("Leader = %s at %s", id, addr)
-		}
+		c.until("the leader is known")(func() bool { id, addr, _ := other.Leader(); return id == old.cfg.NodeID && addr == old.cfg.Addr })
+		_, _, changed := other.Leader()
 		c.cut(old.cfg.NodeID)
 		<-changed
 		c.leader(old.cfg.NodeID)
