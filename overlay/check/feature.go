@@ -46,13 +46,23 @@ func wantedFeatures() []feature {
 	}
 }
 
-// features tries what the kernel can do. It is done on a thread with a network
-// namespace of its own, and both end with the goroutine.
+// features tries what the kernel can do, on a thread that goes into a network
+// namespace of its own for that, and comes back: the process's first thread cannot
+// end with a goroutine, and /proc/self shows what that one sees.
 func features() []Finding {
 	done := make(chan []Finding)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is of no use to others
-		done <- tryFeatures(unix.Unshare(unix.CLONE_NEWNET), wantedFeatures())
+		runtime.LockOSThread()
+		own, err := os.Open("/proc/thread-self/ns/net")
+		if err == nil {
+			defer own.Close()
+			err = unix.Unshare(unix.CLONE_NEWNET)
+		}
+		found := tryFeatures(err, wantedFeatures())
+		if err != nil || unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread() // else the thread ends with this goroutine
+		}
+		done <- found
 	}()
 	return <-done
 }

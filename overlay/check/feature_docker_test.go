@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -106,5 +107,36 @@ func TestPathMTUIsWhatRoutersSay(t *testing.T) {
 	}
 	if got := PathMTU(ctx, netip.MustParseAddrPort("192.0.2.1:4789")); got != 0 {
 		t.Errorf("MTU %d of a way that is not there", got)
+	}
+}
+
+// TestFeaturesLeaveNoThreadElsewhere: the first thread of a process outlives the
+// goroutine that has taken it along, and /proc/self shows what that thread sees.
+func TestFeaturesLeaveNoThreadElsewhere(t *testing.T) {
+	own, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := func() map[string]string {
+		threads, err := filepath.Glob("/proc/self/task/*/ns/net")
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("no threads: %v", err)
+		}
+		m := map[string]string{}
+		for _, thread := range threads {
+			if at, err := os.Readlink(thread); err == nil && at != own { // one may have just ended
+				m[thread] = at
+			}
+		}
+		return m
+	}
+	before := elsewhere() // other tests leave theirs
+	for range 20 {
+		features()
+	}
+	for thread, at := range elsewhere() {
+		if before[thread] != at {
+			t.Errorf("%s is in %s, not in %s", thread, at, own)
+		}
 	}
 }

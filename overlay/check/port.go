@@ -124,7 +124,7 @@ type process struct {
 func holder(p Port) (by process, err error) {
 	inodes := map[string]bool{}
 	for _, table := range []string{p.Protocol, p.Protocol + "6"} {
-		data, readErr := os.ReadFile("/proc/net/" + table)
+		data, readErr := os.ReadFile("/proc/thread-self/net/" + table)
 		if readErr != nil && !errors.Is(readErr, os.ErrNotExist) { // without IPv6 there is one table only
 			err = errors.Join(err, readErr)
 		}
