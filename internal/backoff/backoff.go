@@ -43,6 +43,24 @@ func Pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// Until waits until changed is closed, for a time if it is not zero, or until
+// ctx ends, which is the error.
+func Until(ctx context.Context, changed <-chan struct{}, at time.Time) error {
+	var alarm <-chan time.Time
+	if !at.IsZero() {
+		timer := time.NewTimer(time.Until(at))
+		defer timer.Stop()
+		alarm = timer.C
+	}
+	select {
+	case <-changed:
+	case <-alarm:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
 // Step is the wait before try n (from 0) without the random part: lowest
 // doubled n times, at most highest.
 func Step(lowest, highest time.Duration, n int) time.Duration {

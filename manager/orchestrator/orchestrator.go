@@ -21,6 +21,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"shoal/internal/backoff"
 	"shoal/internal/id"
 	"shoal/raftstore/state"
 )
@@ -102,10 +103,10 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 		if err := o.round(ctx, t); err != nil {
 			return fmt.Errorf("reconcile services: %w", err)
 		}
-		if err := pause(ctx, spacing); err != nil {
+		if err := backoff.Pause(ctx, spacing); err != nil {
 			return err
 		}
-		if err := wait(ctx, changed, t.nextDue()); err != nil {
+		if err := backoff.Until(ctx, changed, t.nextDue()); err != nil {
 			return err
 		}
 	}
@@ -195,26 +196,4 @@ func (t *term) nextDue() (next time.Time) {
 		}
 	}
 	return next
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	return wait(ctx, nil, time.Now().Add(d))
-}
-
-// wait returns when changed is closed, at a time if it is not zero, or with
-// ctx's error when that ends.
-func wait(ctx context.Context, changed <-chan struct{}, at time.Time) error {
-	var alarm <-chan time.Time
-	if !at.IsZero() {
-		timer := time.NewTimer(time.Until(at))
-		defer timer.Stop()
-		alarm = timer.C
-	}
-	select {
-	case <-changed:
-	case <-alarm:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"shoal/internal/backoff"
 	"shoal/raftstore/state"
 )
 
@@ -82,10 +83,10 @@ func (r *Reaper) Run(ctx context.Context) error {
 		if err := r.round(ctx, t); err != nil {
 			return fmt.Errorf("reap: %w", err)
 		}
-		if err := wait(ctx, changed, t.due); err != nil {
+		if err := backoff.Until(ctx, changed, t.due); err != nil {
 			return err
 		}
-		if err := wait(ctx, nil, time.Now().Add(quiet)); err != nil {
+		if err := backoff.Pause(ctx, quiet); err != nil {
 			return err
 		}
 	}
@@ -254,22 +255,4 @@ func (r *Reaper) update(ctx context.Context, plan func(*state.View) []state.Chan
 		r.deleted.WithLabelValues(string(c.Kind())).Inc()
 	}
 	return len(changes), nil
-}
-
-// wait returns when changed is closed, at a time if it is not zero, or with
-// ctx's error when that ends.
-func wait(ctx context.Context, changed <-chan struct{}, at time.Time) error {
-	var alarm <-chan time.Time
-	if !at.IsZero() {
-		timer := time.NewTimer(time.Until(at))
-		defer timer.Stop()
-		alarm = timer.C
-	}
-	select {
-	case <-changed:
-	case <-alarm:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }

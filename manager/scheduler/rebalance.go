@@ -182,17 +182,5 @@ func (u *unrest) wait(ctx context.Context, changed <-chan struct{}) error {
 	if len(u.dirty) > 0 {
 		return nil
 	}
-	var alarm <-chan time.Time
-	if !next.IsZero() {
-		timer := time.NewTimer(time.Until(next))
-		defer timer.Stop()
-		alarm = timer.C
-	}
-	select {
-	case <-changed:
-	case <-alarm:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
+	return backoff.Until(ctx, changed, next)
 }
